@@ -1,0 +1,3 @@
+"""Make the next GPU pod come back as the last one was left."""
+
+__version__ = "26.1"

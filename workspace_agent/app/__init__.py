@@ -1,0 +1,1 @@
+"""Floor 3: use cases. The only floor where features meet."""

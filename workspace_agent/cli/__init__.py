@@ -1,0 +1,1 @@
+"""Floor 4: click. Parse, call one use case, render."""

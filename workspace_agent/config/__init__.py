@@ -1,0 +1,1 @@
+"""Floor 1: profiles, from TOML text to frozen values with their origin."""

@@ -1,0 +1,122 @@
+"""What a step says of itself, and what a boot says of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workspace_agent.model.problem import Problem
+
+
+
+
+@dataclass(frozen=True)
+class Ok:
+    """Nothing to do; *why* says what was found."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Todo:
+    """Something to do; *why* and *detail* are the plan's own words."""
+
+    why: str
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Does not apply here."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """Cannot be done here, and the problem says what would change that."""
+
+    problem: Problem
+
+
+Check = Ok | Todo | Skip | Blocked
+
+
+class Step(Protocol):
+    """One idempotent thing: `check` only reads, `apply` may be repeated or killed anywhere."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+    def check(self) -> Check: ...
+    def apply(self, tell: Callable[[str], None]) -> None: ...
+
+
+class Status(Enum):
+    """The state word of a row."""
+
+    OK = "ok"
+    CHANGED = "changed"
+    WOULD_CHANGE = "would change"
+    SKIPPED = "skipped"
+    BLOCKED = "blocked"
+    FAILED = "failed"
+
+
+BAD = frozenset({Status.BLOCKED, Status.FAILED})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step of a plan or a report; *secs* is wall time."""
+
+    name: str
+    status: Status
+    why: str = ""
+    secs: float = 0.0
+    detail: tuple[str, ...] = ()
+    problem: Problem | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row as JSON-ready values."""
+        return {
+            "name": self.name,
+            "status": self.status.value,
+            "why": self.why,
+            "secs": round(self.secs, 6),
+            "detail": list(self.detail),
+            "problem": self.problem.to_json() if self.problem else None,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """The rows of one boot in order, and the problems that belong to no step."""
+
+    rows: tuple[Row, ...] = ()
+    secs: float = 0.0
+    notes: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Every problem, those of no step first."""
+        return (*self.notes, *(row.problem for row in self.rows if row.problem))
+
+    @property
+    def status(self) -> str:
+        """`ok`, or `degraded` when anything is not right."""
+        return "degraded" if self.problems else "ok"
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3: usable, and something is not right (docs/reference/exit-codes.md)."""
+        return 3 if self.problems else 0
+
+    def count(self, status: Status) -> int:
+        """How many rows are in *status*."""
+        return sum(row.status is status for row in self.rows)

@@ -1,0 +1,1 @@
+"""Floor 2: being the workload's init."""
