@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -128,7 +128,7 @@ class Pod:
         podman("rm", "--force", "--time", "0", "--ignore", self.name, check=False)
 
     def _state(self, name: str) -> str:
-        shown = podman("inspect", "--format", "{{.State.%s}}" % name, self.name)
+        shown = podman("inspect", "--format", f"{{{{.State.{name}}}}}", self.name)
         return shown.stdout.decode().strip()
 
 
@@ -240,22 +240,35 @@ def unbaked_image(build: Callable[[str, str, str], str], guide: tuple[str, str],
     return build("unbaked", guide[1], base)
 
 
+@contextmanager
+def pods(image: str) -> Iterator[Pods]:
+    started = Pods(image)
+    try:
+        yield started
+    finally:
+        for pod in started.made:
+            pod.remove()
+
+
 @pytest.fixture
-def plain_pod(machine: None, base: str) -> Iterator[Pods]:
+def plain_pod(base: str) -> Iterator[Pods]:
     """Starts containers of the base image, without the agent."""
-    pods = Pods(base)
-    yield pods
-    for pod in pods.made:
-        pod.remove()
+    with pods(base) as started:
+        yield started
 
 
 @pytest.fixture
-def pod(machine: None, image: str) -> Iterator[Pods]:
+def pod(image: str) -> Iterator[Pods]:
     """Starts containers of the baked image."""
-    pods = Pods(image)
-    yield pods
-    for pod in pods.made:
-        pod.remove()
+    with pods(image) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def shared_pod(image: str) -> Iterator[Pods]:
+    """The same for containers that all tests of a module look into."""
+    with pods(image) as started:
+        yield started
 
 
 @pytest.fixture
