@@ -230,9 +230,16 @@ def test_what_a_person_sets_stays_in_the_shells_below(running) -> None:
 @pytest.mark.long
 def test_cron_sees_the_workspace_through_the_wrapper(running) -> None:
     # cron starts a job at the next full minute
-    line = "* * * * * root workspace-agent env -- /probe > /tmp/cron.part && mv /tmp/cron.part /tmp/cron"
+    job = "workspace-agent env -- /probe > /tmp/cron.part && mv /tmp/cron.part /tmp/cron"
     head = "PATH=/usr/local/bin:/usr/bin:/bin"
-    running.text("sh", "-c", 'printf "%s\\n" "$@" > /etc/cron.d/probe && cron', "sh", head, line)
+    running.text(
+        "sh",
+        "-c",
+        'printf "%s\\n" "$@" > /etc/cron.d/probe && cron',
+        "sh",
+        head,
+        f"* * * * * root {job}",
+    )
     running.until("test", "-e", "/tmp/cron", what="cron has run the probe")
 
     assert green(running.text("cat", "/tmp/cron")) == ALL

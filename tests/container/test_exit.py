@@ -28,7 +28,10 @@ def test_a_workload_that_handles_the_stop_chooses_the_code(pod, volume) -> None:
 
 def test_a_stop_reaches_the_grandchildren(pod, volume) -> None:
     # a shell script in the foreground does not pass a TERM on: the group has to get it
-    child = "trap 'touch /workspace/told; exit 0' TERM; touch /workspace/ready; while :; do sleep 1 & wait $!; done"
+    child = (
+        "trap 'touch /workspace/told; exit 0' TERM; touch /workspace/ready; "
+        "while :; do sleep 1 & wait $!; done"
+    )
     running = pod("bash", "-c", 'bash -c "$0"; true', child, volume=volume)
     running.until("test", "-e", "/workspace/ready")
 

@@ -143,7 +143,8 @@ def test_the_workload_gets_no_variable_of_the_agents_own(pod, ready) -> None:
     assert set(json.loads(done.out)) <= {"PYTHONPATH"}
 
 
-def test_the_volume_cannot_replace_the_agents_command(pod, volume) -> None:
+@pytest.mark.parametrize("variant", ["image", "unbaked_image"])
+def test_the_volume_cannot_replace_the_agents_python(pod, volume, request, variant) -> None:
     # /workspace/bin comes first on the PATH of every shell; the entrypoint must not look there
     (volume / "bin").mkdir()
     for name in ("python3", "python", "sh", "workspace-agent", "env", "cat"):
@@ -151,6 +152,7 @@ def test_the_volume_cannot_replace_the_agents_command(pod, volume) -> None:
         fake.write_text("#!/bin/sh\necho replaced\nexit 66\n")
         fake.chmod(0o755)
 
-    done = pod("/bin/sh", "-c", 'echo "$HOME"; exit 9', volume=volume)
+    which = request.getfixturevalue(variant)
+    done = pod("/bin/sh", "-c", 'echo "$HOME"; exit 9', image=which, volume=volume)
     booted(done)
     assert "replaced" not in done.err

@@ -31,6 +31,12 @@ def seeded(pod, volume: Path, **options: object) -> None:
     first.remove()
 
 
+def after(pod, script: str, volume: Path):
+    """Boot with *script* run in front of the entrypoint."""
+    line = f'{script}\nexec /opt/workspace-agent/entrypoint.sh "$@"'
+    return pod("-c", line, "sh", *NINE, volume=volume, options=["--entrypoint", "/bin/sh"])
+
+
 def test_no_volume(pod) -> None:
     boot = pod(*NINE)
 
@@ -78,8 +84,7 @@ def test_a_volume_that_filled_up_after_its_home_was_made(pod, mounted, enter, ru
 
 def test_a_home_that_does_not_fit_leaves_no_half_home(pod, mounted, enter) -> None:
     path = mounted("tmpfs", "size=64k")
-    grow = 'head -c 1000000 /dev/zero > /root/big && exec /opt/workspace-agent/entrypoint.sh "$@"'
-    boot = pod("-c", grow, "sh", *NINE, volume=path, options=["--entrypoint", "/bin/sh"])
+    boot = after(pod, "head -c 1000000 /dev/zero > /root/big", path)
 
     assert boot.wait() == 9
     assert "volume.full" in boot.err
@@ -124,8 +129,7 @@ def test_a_user_whom_the_image_does_not_know(pod, volume, passwd) -> None:
 
 def test_home_unset(pod, volume) -> None:
     # podman always sets HOME; a shell in front takes it away again
-    script = 'unset HOME; exec /opt/workspace-agent/entrypoint.sh "$@"'
-    boot = pod("-c", script, "sh", *NINE, volume=volume, options=["--entrypoint", "/bin/sh"])
+    boot = after(pod, "unset HOME", volume)
 
     assert boot.wait() == 9
     assert "Traceback" not in boot.err
@@ -174,8 +178,7 @@ def test_an_image_without_what_the_agent_needs(
 
 def test_a_broken_agent(pod, volume) -> None:
     # somebody's half-finished copy of the package over ours
-    script = 'rm -rf /opt/workspace-agent/workspace_agent/host && exec /opt/workspace-agent/entrypoint.sh "$@"'
-    boot = pod("-c", script, "sh", *NINE, volume=volume, options=["--entrypoint", "/bin/sh"])
+    boot = after(pod, "rm -rf /opt/workspace-agent/workspace_agent/host", volume)
 
     assert boot.wait() == 9, boot.err
     assert "workspace-agent" in boot.err

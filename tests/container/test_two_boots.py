@@ -10,7 +10,11 @@ import pytest
 
 pytestmark = pytest.mark.container
 
-LEAVE = 'echo kept > "$HOME/notes" && cp "$HOME/notes" /workspace/bin/tool && chmod 755 /workspace/bin/tool'
+LEAVE = """
+echo kept > "$HOME/notes"
+cp "$HOME/notes" /workspace/bin/tool
+chmod 755 /workspace/bin/tool
+"""
 
 
 @pytest.fixture(params=["baked", "unbaked"])
