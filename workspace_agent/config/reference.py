@@ -1,0 +1,130 @@
+"""The page `docs/reference/profile.md`, rendered from the schema.
+
+`python -m workspace_agent.config.reference` writes it to standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from dataclasses import fields
+from typing import Any
+
+from workspace_agent.config import decode, placeholders
+from workspace_agent.config.layers import PROTECTED
+from workspace_agent.config.schema import Profile
+
+_HEAD = """\
+# The profile
+
+<!-- Rendered by `python -m workspace_agent.config.reference`; change the schema, not this page. -->
+
+A profile is a TOML file that says what an image wants to have done at boot. Every key may be left
+out. A key that is not on this page is a mistake, and all mistakes are reported at once, with file
+and line.
+
+## Layers
+
+Later ones win:
+
+1. the defaults on this page, which are the profile `persistent-workspace`;
+2. the selected profile: a shipped name, or a path (it contains `/` or ends with `.toml`), after
+   what it `extends`;
+3. the image's `/etc/workspace-agent/profile.toml`, then the volume's file;
+4. the environment: `WORKSPACE_AGENT__HOME__MODE=copy` sets `home.mode`. Lists are separated by
+   commas; variables are `WORKSPACE_AGENT__ENV__NAME=value` and
+   `WORKSPACE_AGENT__ENV__DEFAULT__NAME=value`;
+5. flags.
+
+Tables are merged key by key. A list replaces the one before it, unless its key ends in `+`:
+`"prepend+" = ["/opt/bin"]` appends.
+
+The volume's file can be written by whoever can write to the volume, so it cannot use `extends`,
+and cannot set
+{protected}.
+
+## Values
+
+| kind | written as |
+|---|---|
+| duration | `340ms`, `25s`, `5m`, `1h30m`; a unit is always needed |
+| size | `64MiB`, `1GiB`, `2GB`; a unit is always needed |
+| glob | `*`, `?`, `[a-z]` |
+| placeholders | {placeholders}, where a key takes them; `{{{{volume}}}}` is literal |
+
+A file has at most 64 KiB, a key at most 32 dotted parts, and profiles extend each other at most
+8 times.
+"""
+
+_KINDS = {
+    "text": "string",
+    "texts": "list of strings",
+    "flag": "boolean",
+    "count": "number",
+    "vars": "variables",
+}
+
+
+def page() -> str:
+    """Return the whole page."""
+    protected = _listed([f"`{table}.{name}`" for table, name in PROTECTED], "or")
+    head = _HEAD.format(
+        protected=protected,
+        placeholders=_listed([f"`{{{name}}}`" for name in placeholders.NAMES], "and"),
+    )
+    return head + "".join(_table(Profile, ""))
+
+
+def _table(cls: Any, path: str) -> list[str]:
+    """Return the section of one table of keys, and those of the tables in it."""
+    keys = [one for one in fields(cls) if one.metadata["kind"] != "section"]
+    inner = [one for one in fields(cls) if one.metadata["kind"] == "section"]
+    lines = [f"\n## {f'[{path}]' if path else 'Top level'}\n\n{cls.__doc__}\n"]
+    default = decode.to_json(Profile())
+    for part in filter(None, path.split(".")):
+        default = default[part]
+    lines += [_key(one, path, default) for one in keys]
+    for one in inner:
+        lines += _table(one.metadata["section"], f"{path}.{one.name}".lstrip("."))
+    return lines
+
+
+def _key(one: Any, path: str, default: dict[str, Any]) -> str:
+    rules = one.metadata
+    name = "NAME" if rules.get("rest") else one.name
+    if rules["kind"] == "vars":
+        form = 'string, for any `NAME = "value"`'
+        name = "NAME" if rules.get("rest") else f"{one.name}.NAME"
+    else:
+        form = f"{_KINDS.get(rules['kind'], rules['kind'])}, default `{_toml(default[one.name])}`"
+    notes = [form]
+    if choices := rules.get("choices"):
+        notes.append(("each one of " if rules["kind"] == "texts" else "one of ") + _codes(choices))
+    if takes := rules.get("takes"):
+        notes.append("takes " + _codes(f"{{{name}}}" for name in takes))
+    title = f"{path}.{name}".lstrip(".")
+    return f"\n### `{title}`\n\n{'; '.join(notes)}\n\n{_wrapped(rules['doc'])}\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _codes(words: Any) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _listed(words: list[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,252 @@
+"""Every key of a profile: its type, its default, its rules and its documentation.
+
+`docs/reference/profile.md` is rendered from this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from workspace_agent.config.placeholders import NAMES
+from workspace_agent.config.placeholders import expand as expand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MIB = 1024 * 1024
+
+
+def key(default: object, doc: str, kind: str = "text", **rules: object) -> Any:
+    """Declare one key: *kind* says how it is read, *rules* what a value has to keep.
+
+    Kinds: text, texts, flag, count, duration, size, vars (a table of variables), section.
+    Rules: `choices`, `least`, `takes` (placeholders), `form` (see `config.decode`), and `rest`
+    for the field that stands for every other key of its own table.
+    """
+    metadata = {"doc": doc, "kind": kind, **rules}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def section(cls: type, doc: str) -> dict[str, Any]:
+    """Describe one table of keys."""
+    return {"doc": doc, "kind": "section", "section": cls}
+
+
+@dataclass(frozen=True)
+class VolumeSection:
+    """Where the storage that survives pods is looked for."""
+
+    candidates: tuple[str, ...] = key(
+        ("/workspace",),
+        "Where the volume may be mounted; globs such as `/mnt/*` are tried in name order,"
+        " and the first real mount wins.",
+        "texts",
+        form="absolute",
+    )
+    required: bool = key(
+        False, "Whether a pod without its volume must not start the workload.", "flag"
+    )
+    min_free: int = key(
+        64 * MIB,
+        "With less free space than this the boot copies nothing and reports itself degraded.",
+        "size",
+    )
+    deadline: float = key(
+        30.0,
+        "How long the volume may stay silent before the boot goes on without it.",
+        "duration",
+        least=0.1,
+    )
+
+
+@dataclass(frozen=True)
+class HomeSection:
+    """How the home directory comes to live on the volume."""
+
+    mode: str = key(
+        "auto",
+        "How programs are brought to the home on the volume: a bind mount, `HOME` and the"
+        " account's entry redirected, symbolic links for `home.links`, a copy back at boot, or"
+        " not at all. `auto` takes the first of bind, redirect, links and copy that works here.",
+        choices=("auto", "bind", "redirect", "links", "copy", "off"),
+    )
+    path: str = key(
+        "{volume}/home",
+        "The home directory on the volume.",
+        takes=("volume", "profile"),
+        form="place",
+    )
+    marker: str = key(
+        ".packet-init",
+        "The file in it which says that the first copy is complete; without it the image's"
+        " defaults are copied again.",
+        form="filename",
+    )
+    exclude: tuple[str, ...] = key(
+        (),
+        "What the first copy leaves out: globs relative to the image's home.",
+        "texts",
+        form="relative",
+    )
+    links: tuple[str, ...] = key(
+        (".bash_history", ".gitconfig", ".config", ".jupyter", ".ipython", ".local/share"),
+        "What mode `links` links into the home on the volume.",
+        "texts",
+        form="relative",
+    )
+
+
+@dataclass(frozen=True)
+class PropagateSection:
+    """Which of the container's own variables reach every kind of shell."""
+
+    allow: tuple[str, ...] = key(
+        ("HF_*", "NCCL_*", "CUDA_*", "RUNPOD_*"),
+        "Globs of the names that are passed on.",
+        "texts",
+        form="glob",
+    )
+    secret: tuple[str, ...] = key(
+        ("*TOKEN*", "*KEY*", "*SECRET*", "*PASSWORD*"),
+        "Globs of the names whose values are only ever written to files of mode 0600,"
+        " and never to a log.",
+        "texts",
+        form="glob",
+    )
+
+
+@dataclass(frozen=True)
+class EnvSection:
+    """Variables for the workload and for every shell."""
+
+    set: Mapping[str, str] = key(
+        dict,
+        "A variable and its value, whatever the container has set.",
+        "vars",
+        takes=NAMES,
+        rest=True,
+    )
+    default: Mapping[str, str] = key(
+        dict, "The same, only where the container has not set it.", "vars", takes=NAMES
+    )
+    propagate: PropagateSection = field(
+        default_factory=PropagateSection,
+        metadata=section(PropagateSection, "Variables of the container."),
+    )
+
+
+@dataclass(frozen=True)
+class PathSection:
+    """Where commands and Python packages on the volume are found."""
+
+    prepend: tuple[str, ...] = key(
+        ("{volume}/bin",), "Directories put in front of `PATH`.", "texts", takes=NAMES, form="place"
+    )
+    python: tuple[str, ...] = key(
+        ("{volume}/pip-packages/{abi}",),
+        "Package directories that the image's Python sees, by a `.pth` line.",
+        "texts",
+        takes=NAMES,
+        form="place",
+    )
+    pythonpath: bool = key(
+        True,
+        "Whether they are in `PYTHONPATH` too; a directory that shadows the standard library"
+        " never is.",
+        "flag",
+    )
+
+
+@dataclass(frozen=True)
+class ScriptsSection:
+    """Your own scripts on the volume, run at boot."""
+
+    enabled: bool = key(True, "Whether they are run.", "flag")
+    file: str = key("{volume}/setup.sh", "The script that runs first.", takes=NAMES, form="place")
+    dir: str = key(
+        "{volume}/setup.d", "Scripts that run after it, in name order.", takes=NAMES, form="place"
+    )
+    timeout: float = key(300.0, "How long each of them may take.", "duration", least=0.1)
+
+
+@dataclass(frozen=True)
+class WorkloadSection:
+    """The command this container is for."""
+
+    command: tuple[str, ...] = key(
+        (), "What runs when the container was given no command; empty: nothing.", "texts"
+    )
+    needs: tuple[str, ...] = key(
+        ("env", "scripts"),
+        "What has to be finished before it starts; the rest of the boot runs beside it.",
+        "texts",
+        choices=("volume", "home", "env", "scripts"),
+    )
+    grace: float = key(
+        25.0, "How long it may take to stop after a TERM before it is killed.", "duration"
+    )
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """What a boot says, and where."""
+
+    banner: bool = key(True, "Whether shells greet with what the last boot found.", "flag")
+    history: int = key(20, "How many reports are kept on the volume.", "count", least=0)
+    termination_log: str = key(
+        "/dev/termination-log",
+        "Where the reason is written when the agent cannot go on; empty: nowhere.",
+        form="absolute-or-empty",
+    )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What an image wants to have done at boot."""
+
+    schema: int = key(1, "The version of this format.", "count", choices=(1,))
+    name: str = key(
+        "persistent-workspace",
+        "What `{profile}` stands for; not inherited, a file's own name when it is not given.",
+        form="filename",
+    )
+    description: str = key(
+        "Home, environment and setup scripts live on the volume.", "One line; not inherited."
+    )
+    extends: tuple[str, ...] = key(
+        (),
+        "Profiles this one starts from, by name or by path relative to this file; later ones"
+        " win. One that is reached twice counts at its first place.",
+        "texts",
+    )
+    volume: VolumeSection = field(
+        default_factory=VolumeSection, metadata=section(VolumeSection, "The volume.")
+    )
+    home: HomeSection = field(
+        default_factory=HomeSection, metadata=section(HomeSection, "The home directory.")
+    )
+    env: EnvSection = field(default_factory=EnvSection, metadata=section(EnvSection, "Variables."))
+    path: PathSection = field(
+        default_factory=PathSection, metadata=section(PathSection, "Search paths.")
+    )
+    scripts: ScriptsSection = field(
+        default_factory=ScriptsSection, metadata=section(ScriptsSection, "Setup scripts.")
+    )
+    workload: WorkloadSection = field(
+        default_factory=WorkloadSection, metadata=section(WorkloadSection, "The workload.")
+    )
+    report: ReportSection = field(
+        default_factory=ReportSection, metadata=section(ReportSection, "Reports.")
+    )
+
+
+def walk(cls: type = Profile, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the path and the dataclass field of every key, tables before what is in them."""
+    for one in fields(cls):
+        here = at if one.metadata.get("rest") else (*at, one.name)
+        yield here, one
+        if inner := one.metadata.get("section"):
+            yield from walk(inner, here)
