@@ -25,7 +25,7 @@ class File:
     table: dict[str, Any]
 
 
-def locate(selector: str, builtin: str, folder: str = "", asker: str = "") -> str | None:
+def path_of(selector: str, builtin: str, folder: str = "", asker: str = "") -> str | None:
     """Return the path that *selector* means, a relative one from *folder*; None is the defaults."""
     if selector == DEFAULT_NAME:
         return None
@@ -64,7 +64,7 @@ def chain(
     file = read(path)
     files: list[File] = []
     for parent in _parents(file):
-        if found := locate(parent, builtin, os.path.dirname(path), path):
+        if found := path_of(parent, builtin, os.path.dirname(path), path):
             files += chain(found, builtin, (*above, real), seen)
     return [*files, file]
 

@@ -47,7 +47,7 @@ class Layer:
 
 def selected(selector: str, builtin: str) -> list[Layer]:
     """Return the profile that *selector* names, after what it extends."""
-    path = find.locate(selector, builtin)
+    path = find.path_of(selector, builtin)
     if path is None:
         return []
     *bases, last = find.chain(path, builtin)

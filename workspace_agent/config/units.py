@@ -4,8 +4,8 @@ from __future__ import annotations
 
 # Milliseconds and bytes: whole numbers, so that what is rendered parses to the same value.
 DURATIONS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-_BINARY = {"TiB": 2**40, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
-SIZES = _BINARY | {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "B": 1}
+SIZES = {"TiB": 2**40, "TB": 10**12, "GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6}
+SIZES |= {"KiB": 2**10, "KB": 10**3, "B": 1}
 
 # Longer than any honest value, and short enough that no number in it leaves float's range.
 _LONGEST = 24
