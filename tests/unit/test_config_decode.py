@@ -117,6 +117,7 @@ BAD = [
         "workload.command: expected a list of strings, got a list with a number in it",
     ),
     ("[report]\nhistory = -1", "report.history: less than 0"),
+    ("[report]\nhistory = 1001", "report.history: more than 1000"),
     ("[report]\nhistory = 1.5", "report.history: expected a whole number, got a number"),
     ('"\\u001b[2J" = 1', r"\x1b[2J: unknown key"),
 ]

@@ -156,7 +156,9 @@ def _scalar(kind: str, value: Any, rules: Mapping[str, Any]) -> Any:
     elif kind == "count" and (choices := rules.get("choices")) and value not in choices:
         raise RefusedError(f"{value} is not one of {', '.join(map(str, choices))}")
     if (least := rules.get("least")) is not None and value < least:
-        raise RefusedError(f"less than {_render(kind, least)}")
+        raise RefusedError(f"less than {render(kind, least)}")
+    if (most := rules.get("most")) is not None and value > most:
+        raise RefusedError(f"more than {render(kind, most)}")
     return value
 
 
@@ -191,11 +193,12 @@ def _plain(value: Any) -> dict[str, Any]:
         if one.metadata.get("rest"):
             plain.update(inner)
         else:
-            plain[one.name] = _plain(inner) if kind == "section" else _render(kind, inner)
+            plain[one.name] = _plain(inner) if kind == "section" else render(kind, inner)
     return plain
 
 
-def _render(kind: str, value: Any) -> Any:
+def render(kind: str, value: Any) -> Any:
+    """Return the *value* of one key as TOML has it."""
     if kind == "duration":
         return units.render_duration(value)
     if kind == "size":

@@ -100,6 +100,8 @@ def _key(one: Any, path: str, default: dict[str, Any]) -> str:
     notes = [form]
     if choices := rules.get("choices"):
         notes.append(("each one of " if rules["kind"] == "texts" else "one of ") + _codes(choices))
+    if "least" in rules or "most" in rules:
+        notes.append(_bounds(rules))
     if takes := rules.get("takes"):
         notes.append("takes " + _codes(f"{{{name}}}" for name in takes))
     title = f"{path}.{name}".lstrip(".")
@@ -108,6 +110,15 @@ def _key(one: Any, path: str, default: dict[str, Any]) -> str:
 
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _bounds(rules: Any) -> str:
+    words = (("least", "at least"), ("most", "at most"))
+    return ", ".join(
+        f"{word} `{decode.render(rules['kind'], rules[rule])}`"
+        for rule, word in words
+        if rule in rules
+    )
 
 
 def _codes(words: Any) -> str:

@@ -21,8 +21,8 @@ def key(default: object, doc: str, kind: str = "text", **rules: object) -> Any:
     """Declare one key: *kind* says how it is read, *rules* what a value has to keep.
 
     Kinds: text, texts, flag, count, duration, size, vars (a table of variables), section.
-    Rules: `choices`, `least`, `takes` (placeholders), `form` (see `config.decode`), and `rest`
-    for the field that stands for every other key of its own table.
+    Rules: `choices`, `least`, `most`, `takes` (placeholders), `form` (see `config.forms`), and
+    `rest` for the field that stands for every other key of its own table.
     """
     metadata = {"doc": doc, "kind": kind, **rules}
     if isinstance(default, type):
@@ -92,8 +92,8 @@ class HomeSection:
         form="relative",
     )
     links: tuple[str, ...] = key(
-        (".bash_history", ".gitconfig", ".config", ".jupyter", ".ipython", ".local/share"),
-        "What mode `links` links into the home on the volume.",
+        (".bash_history", ".gitconfig", ".config/", ".jupyter/", ".ipython/", ".local/share/"),
+        "What mode `links` links into the home on the volume; a final `/` marks a folder.",
         "texts",
         form="relative",
     )
@@ -195,7 +195,7 @@ class ReportSection:
     """What a boot says, and where."""
 
     banner: bool = key(True, "Whether shells greet with what the last boot found.", "flag")
-    history: int = key(20, "How many reports are kept on the volume.", "count", least=0)
+    history: int = key(20, "How many reports are kept on the volume.", "count", least=0, most=1000)
     termination_log: str = key(
         "/dev/termination-log",
         "Where the reason is written when the agent cannot go on; empty: nowhere.",
