@@ -68,6 +68,7 @@ BAD = [
     ),
     ('[home]\nexclude = ["[ab"]', "home.exclude: the glob `[ab` has a `[` without its `]`"),
     ('[home]\nexclude = ["[]"]', "home.exclude: the glob `[]` has a `[` without its `]`"),
+    ('[home]\nexclude = ["[!]"]', "home.exclude: the glob `[!]` has a `[` without its `]`"),
     ('[home]\nexclude = [""]', "home.exclude: an empty glob matches nothing"),
     ('[home]\nmarker = "a/b"', "home.marker: `a/b` is not a file name; give a name without `/`"),
     (

@@ -324,11 +324,12 @@ def test_an_overlay_lies_over_the_defaults_too(write: Write) -> None:
 
 
 def test_the_images_overlay_may_extend(write: Write, builtin: str) -> None:
-    write("profiles/base.toml", '[home]\nmode = "bind"\nmarker = ".1"')
+    write("profiles/base.toml", 'name = "base"\n[home]\nmode = "bind"\nmarker = ".1"')
     path = write("image.toml", 'extends = ["base"]\n[home]\nmode = "copy"')
     loaded = load(None, environ={}, builtin=builtin, overlays=[Overlay(path, trusted=True)])
 
     assert ("copy", ".1") == (loaded.profile.home.mode, loaded.profile.home.marker)
+    assert "persistent-workspace" == loaded.profile.name
 
 
 # Environment and flags
@@ -468,6 +469,13 @@ def test_a_file_on_the_volume_cannot_set_what_holds_or_moves_the_pod(
 
     assert line.startswith(f"{path}:{text.count(chr(10)) + 1}: {key}: a file on the volume cannot")
     assert load(None, environ={}, builtin="", overlays=[Overlay(path, trusted=True)])
+
+
+def test_mistakes_of_a_file_come_in_the_order_of_its_lines(write: Write) -> None:
+    path = write("profile.toml", "[volume]\nrequired = true\n[home]\nmod = 1\n[path]\np = 1")
+    lines = mistakes(None, environ={}, builtin="", overlays=[Overlay(path, trusted=False)])
+
+    assert [f"{path}:2", f"{path}:4", f"{path}:6"] == [line.partition(": ")[0] for line in lines]
 
 
 def test_a_file_on_the_volume_cannot_extend(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

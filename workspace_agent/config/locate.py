@@ -52,10 +52,7 @@ def _paths(text: str) -> Iterator[tuple[int, Key]]:
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     budget, start, pending = _BUDGET, 0, ""
     for number, line in enumerate(text.split("\n"), 1):
-        if not pending:
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            start = number
+        start = start if pending else number
         pending += line + "\n"
         budget -= len(pending)
         if budget < 0:
