@@ -127,8 +127,19 @@ def in_tmux(pod) -> str:
 
 
 @pytest.fixture(scope="module")
-def running(shared_pod, tmp_path_factory):
+def profiled_image(build, guide, base) -> str:
+    """The guide's image with a profile of its own, in place before the bake."""
+    lines = r'schema = 1\n[env]\nHF_HOME = "{volume}/huggingface"\n'
+    folder = "/etc/workspace-agent"
+    profile = f"RUN mkdir -p {folder} && printf '{lines}' > {folder}/profile.toml\n"
+    bake = "RUN python3 -I"
+    return build("profiled", guide[0].replace(bake, profile + bake), base)
+
+
+@pytest.fixture(scope="module")
+def running(shared_pod, profiled_image, tmp_path_factory):
     """A container on a warm volume, with a package that only the volume has."""
+    shared_pod.image = profiled_image
     volume = tmp_path_factory.mktemp("matrix") / "volume"
     volume.mkdir()
     first = shared_pod("sh", "-c", 'echo "${PYTHONPATH%%:*}"', volume=volume)

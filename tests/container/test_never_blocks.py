@@ -71,7 +71,7 @@ def test_a_full_volume(pod, mounted, enter, run_out_of) -> None:
 
 @pytest.mark.parametrize("run_out_of", [fill, exhaust_inodes])
 def test_a_volume_that_filled_up_after_its_home_was_made(pod, mounted, enter, run_out_of) -> None:
-    path = mounted("tmpfs", "size=4m,nr_inodes=256")
+    path = mounted("tmpfs", "size=80m,nr_inodes=512")  # the profile wants 64 MiB for a copy
     seeded(pod, path)
     run_out_of(enter, path)
     boot = pod("sh", "-c", 'echo "$HOME"; exit 9', volume=path)
@@ -83,8 +83,8 @@ def test_a_volume_that_filled_up_after_its_home_was_made(pod, mounted, enter, ru
 
 
 def test_a_home_that_does_not_fit_leaves_no_half_home(pod, mounted, enter) -> None:
-    path = mounted("tmpfs", "size=64k")
-    boot = after(pod, "head -c 1000000 /dev/zero > /root/big", path)
+    path = mounted("tmpfs", "size=80m")
+    boot = after(pod, "head -c 100000000 /dev/zero > /root/big", path)
 
     assert boot.wait() == 9
     assert "volume.full" in boot.err

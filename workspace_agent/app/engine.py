@@ -1,0 +1,178 @@
+"""The engine of a boot: PID 1's child does all of the work here and tells PID 1 the outcome."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from workspace_agent import consult
+from workspace_agent.app import attempts, plans, records
+from workspace_agent.app.boot import run, stages
+from workspace_agent.app.facts import Facts, gather
+from workspace_agent.app.recipes import recipe_for
+from workspace_agent.app.telling import Teller, announce
+from workspace_agent.config.load import ProfileError, load
+from workspace_agent.config.schema import Profile
+from workspace_agent.config.sources import Overlay
+from workspace_agent.host import files
+from workspace_agent.model import layout
+from workspace_agent.model.outcome import Report
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.recipe import compose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from workspace_agent.model.recipe import Recipe
+    from workspace_agent.start import Boot
+
+    Send = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a boot starts from; *notes* are problems that belong to no step."""
+
+    profile: Profile
+    facts: Facts
+    trouble: Problem | None
+    notes: tuple[Problem, ...] = ()
+
+
+def open_boot(
+    environ: Mapping[str, str],
+    mounts: Mapping[str, tuple[str, str, bool]],
+    *,
+    root: str,
+    runtime: str,
+    container: bool,
+    trouble: Problem | None = None,
+    strict: bool = False,
+    listen: Callable[[Profile], None] = lambda _: None,
+) -> Opening:
+    """Load the profile and gather the facts.
+
+    With mistakes in the profile a boot goes on with the default one; *strict* raises ProfileError.
+    *listen* hears the profile before the volume is touched for the first time.
+    """
+    notes: list[Problem] = []
+    image = Overlay(layout.IMAGE_PROFILE, trusted=True)
+
+    def read(*overlays: Overlay) -> Profile:
+        selector = environ.get("WORKSPACE_AGENT_PROFILE") or None
+        try:
+            builtin = f"{root}/profiles"
+            return load(selector, environ=environ, builtin=builtin, overlays=overlays).profile
+        except AgentError as error:
+            if strict:
+                raise
+            notes.append(error.problem)
+            return Profile()
+
+    profile = read(image)
+    listen(profile)
+    facts = gather(
+        profile, environ, mounts, root=root, runtime=runtime, container=container
+    )
+    state = layout.state(facts.volume.path)
+    if trouble is None and attempts.safe_mode(attempts.folder(facts)):
+        notes.append(attempts.PROBLEM)
+        profile = attempts.safe(profile)
+    elif trouble is None and files.exists(f"{state}/{layout.PROFILE_IN_STATE}"):
+        profile = read(image, Overlay(f"{state}/{layout.PROFILE_IN_STATE}", trusted=False))
+    if trouble is None and facts.volume.note is not None:
+        notes.append(facts.volume.note)
+    return Opening(profile, facts, trouble, tuple(notes))
+
+
+def perform(
+    opening: Opening,
+    *,
+    dry_run: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+    wired: Callable[[Report, Recipe], None] = lambda *_: None,
+) -> tuple[Report, Recipe]:
+    """Run every stage; *wired* hears of the boot before the user's own scripts run."""
+    profile, facts = opening.profile, opening.facts
+    report = Report(notes=opening.notes)
+    recipe: Recipe | None = None
+    log = attempts.Log(attempts.folder(facts), dry_run or opening.trouble is not None)
+    for number, steps in enumerate(stages(profile, facts, opening.trouble, lambda: report)):
+        if number == 1:
+            recipe, problems = recipe_for(profile, facts, report)
+            report = replace(report, notes=(*report.notes, *problems))
+        if number == 2 and recipe is not None:
+            wired(report, recipe)
+        report = run(steps, report, dry_run=dry_run, tell=log.before(tell))
+    log.done()
+    return report, recipe or recipe_for(profile, facts, report)[0]
+
+
+def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
+    """Be the engine of *boot*: everything up to the answer, then what may run beside it."""
+    opening = open_boot(
+        boot.environ,
+        boot.mounts,
+        root=boot.root,
+        runtime=boot.runtime,
+        container=boot.container,
+        trouble=Problem(**trouble) if trouble else None,
+        listen=lambda profile: send(consult.DEADLINE, profile.volume.deadline),
+    )
+    teller = Teller(lambda: send(consult.ALIVE), boot.say)
+    answered = False
+
+    def answer(report: Report, recipe: Recipe) -> None:
+        nonlocal answered
+        if not answered:
+            answered = True
+            _publish(boot, opening, report, recipe)
+            send(consult.GO, _answer(boot, opening, report, recipe))
+
+    early = answer if "scripts" not in opening.profile.workload.needs else lambda *_: None
+    report, recipe = perform(opening, tell=teller, wired=early)
+    was_early, teller.mute = answered, answered
+    answer(report, recipe)
+    if was_early:
+        _publish(boot, opening, report, recipe)
+    _beside(boot, opening)
+
+
+def _publish(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> None:
+    """Say on every surface how the boot went."""
+    records.write(opening.facts, opening.profile, report, recipe)
+    if opening.trouble is None:
+        records.keep(opening.facts, opening.profile, report)
+        plans.stamp(opening.facts, report, recipe)
+    announce(boot.environ, boot.say, report, boot.began)
+
+
+def _answer(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> dict[str, Any]:
+    profile = opening.profile
+    absent = opening.facts.volume.note is not None or "volume.ready" in _bad(report)
+    return {
+        "env": compose(recipe, boot.environ),
+        "command": list(profile.workload.command),
+        "grace": profile.workload.grace,
+        "termination_log": profile.report.termination_log,
+        "problems": [problem.to_json() for problem in report.problems],
+        "refused": "the volume is required, and is not usable" * (profile.volume.required and absent),
+    }
+
+
+def _bad(report: Report) -> set[str]:
+    return {row.name for row in report.rows if row.problem}
+
+
+def _beside(boot: Boot, opening: Opening) -> None:
+    """Make the private environment where it is missing; the workload runs already."""
+    from workspace_agent.app import private
+
+    if boot.environ.get("WORKSPACE_AGENT_PRIVATE") == "0" or private.is_whole(boot.root):
+        return
+    os.nice(10)
+    private.make(boot.root, opening.facts.runtime, lambda _: None)
+
+
+__all__ = ["Opening", "ProfileError", "open_boot", "perform", "work"]

@@ -1,0 +1,71 @@
+"""What a boot knows before its first step: who, where, on which volume."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workspace_agent.config.placeholders import expand
+from workspace_agent.host import interpreter, passwd
+from workspace_agent.steps.volume import Choice, choose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from workspace_agent.config.schema import Profile
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The machine as this boot finds it; *system* says whether /etc is ours to write."""
+
+    environ: Mapping[str, str]
+    root: str
+    runtime: str
+    container: bool
+    system: bool
+    uid: int
+    user: str
+    image_home: str
+    volume: Choice
+    python: interpreter.Interpreter
+    boot_id: str
+
+    def fill(self, profile: Profile, text: str) -> str:
+        """Return *text* with the profile's placeholders filled in."""
+        names = {"volume": self.volume.path, "profile": profile.name, "abi": self.python.abi}
+        home = expand(profile.home.path, **{**names, "home": ""})
+        return expand(text, **names, home=home)
+
+
+def gather(
+    profile: Profile,
+    environ: Mapping[str, str],
+    mounts: Mapping[str, tuple[str, str, bool]],
+    *,
+    root: str,
+    runtime: str,
+    container: bool,
+    volume: Choice | None = None,
+) -> Facts:
+    """Read the facts; nothing here touches the volume."""
+    uid = os.geteuid()
+    user, home = passwd.entry(passwd.read(), uid)
+    wish = environ.get("WORKSPACE_AGENT_SYSTEM", "")
+    explicit = environ.get("WORKSPACE_VOLUME", "")
+    return Facts(
+        environ=environ,
+        root=root,
+        runtime=runtime,
+        container=container,
+        system=(container and wish != "0") or wish == "1",
+        uid=uid,
+        user=user,
+        # In a restarted container the entry leads to the volume already; the variable does not.
+        image_home=environ.get("HOME", home),
+        volume=volume
+        or choose(profile.volume.candidates, explicit, mounts, container, os.getcwd()),
+        python=interpreter.find(environ.get("PATH", os.defpath)),
+        boot_id=os.urandom(6).hex(),
+    )

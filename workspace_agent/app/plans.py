@@ -1,0 +1,79 @@
+"""Compile a boot for the fast path, and stamp a volume that needs nothing more."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from workspace_agent import __version__, fastpath
+from workspace_agent.host import files
+from workspace_agent.model import layout
+from workspace_agent.model.outcome import Report, Status
+
+if TYPE_CHECKING:
+    from workspace_agent.app.facts import Facts
+    from workspace_agent.config.schema import Profile
+    from workspace_agent.fastpath import Plan
+    from workspace_agent.model.recipe import Recipe
+
+# Each image that uses a volume has a stamp of its own; more than this many are old images'.
+_STAMPS = 8
+
+
+def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]) -> Plan:
+    """Return the plan of a boot that finds everything done; *profiles* are the files it rests on."""
+    import hashlib  # at image build only
+
+    moved = facts.uid == 0 and profile.home.mode in ("auto", "redirect") and facts.user
+    parts = (__version__, recipe, profile, profiles, facts.volume.path)
+    key = hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    state = layout.state(facts.volume.path)
+    home = facts.fill(profile, profile.home.path)
+    scripts = [facts.fill(profile, p) for p in (profile.scripts.file, profile.scripts.dir)]
+    return {
+        "version": __version__,
+        "key": key,
+        "settings": fastpath.settings(facts.environ),
+        "uid": facts.uid,
+        "image_home": facts.image_home,
+        "user": facts.user if moved else "",
+        "volume": facts.volume.path,
+        "marker": f"{home}/{profile.home.marker}",
+        "stamp": f"{state}/{layout.STAMPS_IN_STATE}/{key}",
+        "absent": [
+            f"{state}/{layout.PROFILE_IN_STATE}",
+            f"{state}/{layout.ATTEMPTS_IN_STATE}",
+            *(scripts if profile.scripts.enabled else []),
+        ],
+        "packages": [facts.fill(profile, path) for path in profile.path.python],
+        "profiles": [fastpath.file_state(path) for path in profiles],
+        "recipe": recipe,
+        "command": list(profile.workload.command),
+        "grace": profile.workload.grace,
+        "termination_log": profile.report.termination_log,
+    }
+
+
+def stamp(facts: Facts, report: Report, recipe: Recipe) -> None:
+    """Tell the next boot of this image that the volume is complete, if it is.
+
+    Only for a baked image, after a boot without a problem and without scripts to run.
+    """
+    plan = fastpath.load(facts.root)
+    if plan is None or plan["recipe"] != recipe or plan["volume"] != facts.volume.path:
+        return
+    done = all(row.status in (Status.OK, Status.CHANGED, Status.SKIPPED) for row in report.rows)
+    text = fastpath.stamp_text(plan)
+    if report.problems or not done or files.read(plan["stamp"]) == text:
+        return
+    if any(files.exists(path) for path in plan["absent"]):
+        return
+    folder = os.path.dirname(plan["stamp"])
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+        files.commit(plan["stamp"], text, 0o600)
+        names = sorted(os.listdir(folder), key=lambda name: os.lstat(f"{folder}/{name}").st_mtime)
+        for old in names[:-_STAMPS]:
+            files.remove(f"{folder}/{old}")
+    except OSError:
+        return  # a full volume: the next boot takes the longer way

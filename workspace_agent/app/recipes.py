@@ -1,0 +1,81 @@
+"""From a profile and what a boot achieved to the recipe of the workload's environment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workspace_agent.model import layout
+from workspace_agent.model.outcome import BAD, Report
+from workspace_agent.steps.python import shadow_problem
+
+if TYPE_CHECKING:
+    from workspace_agent.app.facts import Facts
+    from workspace_agent.config.schema import Profile
+    from workspace_agent.model.problem import Problem
+    from workspace_agent.model.recipe import Recipe
+
+
+def recipe_for(
+    profile: Profile, facts: Facts, report: Report
+) -> tuple[Recipe, tuple[Problem, ...]]:
+    """Return the recipe, and what had to be left out of it.
+
+    Without a usable volume nothing leads there; HOME moves only when the home is whole.
+    """
+    bad = {row.name for row in report.rows if row.status in BAD or row.why.startswith("needs ")}
+    if "volume.ready" in bad:
+        return _bare(profile, facts), ()
+    folders = [facts.fill(profile, path) for path in profile.path.python]
+    problems = [(folder, shadow_problem(folder)) for folder in folders]
+    clean = [folder for folder, problem in problems if problem is None]
+    moved = profile.home.mode in ("auto", "redirect") and "home.seed" not in bad
+    recipe: Recipe = {
+        "set": {
+            "WORKSPACE_VOLUME": facts.volume.path,
+            **_runtime(facts),
+            **_filled(profile, facts, dict(profile.env.set)),
+        },
+        "default": {
+            **_identity(facts),
+            **_filled(profile, facts, dict(profile.env.default)),
+        },
+        "prepend": {
+            "PATH": [facts.fill(profile, path) for path in profile.path.prepend],
+            **({"PYTHONPATH": clean} if profile.path.pythonpath and clean else {}),
+        },
+        "home": facts.fill(profile, profile.home.path) if moved else "",
+        "image_home": facts.image_home,
+        "allow": list(profile.env.propagate.allow),
+        "secret": list(profile.env.propagate.secret),
+    }
+    return recipe, tuple(problem for _, problem in problems if problem)
+
+
+def _bare(profile: Profile, facts: Facts) -> Recipe:
+    """Return the recipe of a boot without a volume: only what does not lead there."""
+    return {
+        "set": _runtime(facts),
+        "default": _identity(facts),
+        "prepend": {},
+        "home": "",
+        "image_home": facts.image_home,
+        "allow": list(profile.env.propagate.allow),
+        "secret": list(profile.env.propagate.secret),
+    }
+
+
+def _runtime(facts: Facts) -> dict[str, str]:
+    """Lead the verbs to this boot's runtime folder where it is not the usual one."""
+    usual = facts.runtime in ("", layout.RUNTIME)
+    return {} if usual else {"WORKSPACE_AGENT_RUNTIME": facts.runtime}
+
+
+def _identity(facts: Facts) -> dict[str, str]:
+    """Name a user without a passwd entry, or `getpass` and its like fail in the workload."""
+    if facts.user:
+        return {}
+    return {"USER": f"user-{facts.uid}", "LOGNAME": f"user-{facts.uid}"}
+
+
+def _filled(profile: Profile, facts: Facts, values: dict[str, str]) -> dict[str, str]:
+    return {name: facts.fill(profile, value) for name, value in values.items()}

@@ -1,0 +1,93 @@
+"""The surfaces of a boot: status.json, the banner, the history on the volume."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from workspace_agent import __version__
+from workspace_agent.host import files
+from workspace_agent.model import layout
+from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.outcome import Report, Status
+
+if TYPE_CHECKING:
+    from workspace_agent.app.facts import Facts
+    from workspace_agent.config.schema import Profile
+    from workspace_agent.model.recipe import Recipe
+
+# What only these steps do is worth remembering on the volume; a warm boot writes nothing there.
+_WORTH_KEEPING = ("volume.ready", "home.seed", "scripts")
+
+
+def write(facts: Facts, profile: Profile, report: Report, recipe: Recipe) -> None:
+    """Write status.json and the banner of this boot; a runtime folder that refuses is left out."""
+    if not facts.runtime:
+        return
+    try:
+        _write_or_remove(f"{facts.runtime}/{layout.BANNER}", banner(profile, report))
+        text = dumps(to_json(facts, profile, report, recipe)) + "\n"
+        files.commit(f"{facts.runtime}/{layout.STATUS}", text)
+    except OSError:
+        return
+
+
+def keep(facts: Facts, profile: Profile, report: Report) -> None:
+    """Add this boot to the history on the volume, if it changed anything there."""
+    changed = any(
+        row.name in _WORTH_KEEPING and row.status in (Status.CHANGED, Status.FAILED)
+        for row in report.rows
+    )
+    folder = f"{layout.state(facts.volume.path)}/{layout.BOOTS_IN_STATE}"
+    if not changed or not profile.report.history or not os.path.isdir(os.path.dirname(folder)):
+        return
+    try:
+        os.makedirs(folder, 0o700, exist_ok=True)
+        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{facts.boot_id}.json"
+        files.commit(f"{folder}/{name}", dumps(_report(report)) + "\n", 0o600)
+        for old in sorted(os.listdir(folder))[: -profile.report.history]:
+            files.remove(f"{folder}/{old}")
+    except OSError:
+        return  # the history is a convenience; the step's own problem says what is wrong
+
+
+def to_json(facts: Facts, profile: Profile, report: Report, recipe: Recipe) -> dict[str, object]:
+    """Return status.json's content."""
+    return {
+        "schema": 1,
+        "status": report.status,
+        "path": "engine",
+        "agent": __version__,
+        "boot_id": facts.boot_id,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "profile": profile.name,
+        "volume": facts.volume.path,
+        "survives": facts.volume.survives,
+        "home": recipe["home"],
+        **_report(report),
+    }
+
+
+def banner(profile: Profile, report: Report) -> str:
+    """Return what an interactive shell shows; nothing when all is well."""
+    if not profile.report.banner or not report.problems:
+        return ""
+    rule = "-" * 72
+    lines = [f"! {p.what}" + (f"\n  fix: {p.fix}" if p.fix else "") for p in report.problems]
+    return "\n".join([rule, *lines, "  more: workspace-agent status", rule, ""])
+
+
+def _report(report: Report) -> dict[str, object]:
+    return {
+        "secs": round(report.secs, 6),
+        "steps": [row.to_json() for row in report.rows],
+        "problems": [problem.to_json() for problem in report.problems],
+    }
+
+
+def _write_or_remove(path: str, text: str) -> None:
+    if text:
+        files.commit(path, text)
+    else:
+        files.remove(path)

@@ -1,0 +1,132 @@
+"""Is there anything to do at all? If not, here is the environment.
+
+A baked image carries its compiled plan (`app/plan.py` makes it); a volume carries one stamp for
+each image that found it complete. When both agree, a boot needs no engine. Only `os` calls, and
+those that touch the volume run in a thread: a hung volume must not hang PID 1.
+"""
+
+from __future__ import annotations
+
+import _thread
+import marshal
+import os
+
+from workspace_agent import __version__
+from workspace_agent.host import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypedDict
+
+    from workspace_agent.model.recipe import Recipe
+
+    class Plan(TypedDict):
+        """A boot, compiled: what must be true, and what follows. Builtins only (`marshal`)."""
+
+        version: str
+        key: str  # changes with the agent, the profile and what the bake put into /etc
+        settings: dict[str, str]  # the agent's variables that the plan was made with
+        uid: int
+        image_home: str
+        user: str  # whose passwd line leads to `recipe.home`; empty: nobody's
+        volume: str
+        marker: str
+        stamp: str
+        absent: list[str]  # whoever makes one of these wants the engine
+        packages: list[str]
+        profiles: list[tuple[str, int, int]]  # path, mtime in ns, size; -1 when absent
+        recipe: Recipe
+        command: list[str]
+        grace: float
+        termination_log: str
+
+
+BAKED = "baked"
+
+# How long the fast path itself waits for the volume before it leaves the question to the engine,
+# which has its own, longer patience and says what it found.
+PATIENCE = 0.5
+
+# The agent's variables that change nothing of the plan.
+_HARMLESS = ("WORKSPACE_AGENT_DISABLE", "WORKSPACE_AGENT_BANNER", "WORKSPACE_AGENT_QUIET")
+
+
+def settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of *environ* that steer the agent."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("WORKSPACE_") and name not in _HARMLESS
+    }
+
+
+def load(root: str) -> Plan | None:
+    """Return the plan baked into the install at *root*; None when there is none of this version.
+
+    The file is root's and part of the image, as the code is: marshal is safe on nothing less.
+    """
+    data = files.read(f"{root}/{BAKED}")
+    if data is None:
+        return None
+    try:
+        plan: Plan = marshal.loads(data)
+    except (EOFError, TypeError, ValueError):
+        return None
+    return plan if plan.get("version") == __version__ else None
+
+
+def holds(plan: Plan, environ: Mapping[str, str], mounts: Mapping[str, object]) -> bool:
+    """Say whether the whole of *plan* is true here, so that nothing has to be done."""
+    return (
+        plan["volume"] in mounts
+        and plan["uid"] == os.geteuid()
+        and plan["image_home"] == environ.get("HOME", plan["image_home"])
+        and plan["settings"] == settings(environ)
+        and all(file_state(path) == (path, when, size) for path, when, size in plan["profiles"])
+        and _within(PATIENCE, plan)
+    )
+
+
+def volume_holds(plan: Plan) -> bool:
+    """Say whether the volume is as the stamp says: complete, writable, with room, unchanged."""
+    volume = plan["volume"]
+    if files.read(plan["stamp"]) != stamp_text(plan) or not os.access(volume, os.W_OK):
+        return False
+    room = os.statvfs(volume)
+    full = room.f_bavail == 0 or (room.f_files > 0 and room.f_favail == 0)
+    absent = not any(files.exists(path) for path in plan["absent"])
+    return not full and absent and files.exists(plan["marker"])
+
+
+def stamp_text(plan: Plan) -> bytes:
+    """Return what the stamp must hold: the plan's key, and the packages folders as they are."""
+    lines = [f"{plan['version']} {plan['key']}"]
+    lines += [f"{path} {when}" for path, when, _ in map(file_state, plan["packages"])]
+    return os.fsencode("\n".join([*lines, ""]))
+
+
+def file_state(path: str) -> tuple[str, int, int]:
+    """Return (*path*, mtime in ns, size), both -1 when it is not there."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return (path, -1, -1)
+    return (path, info.st_mtime_ns, info.st_size)
+
+
+def _within(seconds: float, plan: Plan) -> bool:
+    answer = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def ask() -> None:
+        try:
+            answer.append(volume_holds(plan))
+        except OSError:
+            pass  # the engine asks again, and says what it found
+        finally:
+            done.release()
+
+    _thread.start_new_thread(ask, ())
+    return done.acquire(timeout=seconds) and answer == [True]

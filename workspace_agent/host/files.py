@@ -1,0 +1,111 @@
+"""The one atomic writer, and small reads that cannot hurt.
+
+`os` only: PID 1 uses this module before it starts the workload.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+# State files are a few KiB; a larger one is not ours.
+READ_LIMIT = 1 << 20
+
+
+def commit(path: str, text: str | bytes, mode: int = 0o644, *, durable: bool = False) -> None:
+    """Replace *path* by *text* in one step: readers see the old file or the new one, whole.
+
+    The temporary name stands beside the target, is created exclusively and never followed.
+    With *durable* the bytes and the name are synced. Raises OSError; the old file then stays.
+    """
+    data = text if isinstance(text, bytes) else os.fsencode(text)
+    temporary = f"{path}.{os.getpid()}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(temporary, flags, mode)
+    except FileExistsError:
+        os.unlink(temporary)  # left by a killed boot that had our pid
+        fd = os.open(temporary, flags, mode)
+    try:
+        try:
+            os.fchmod(fd, mode)  # the umask has no say
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+    if durable:
+        sync_dir(os.path.dirname(path))
+
+
+def write_in_place(path: str, text: str) -> None:
+    """Overwrite an existing file that cannot be renamed over, such as a bind-mounted one.
+
+    Raises OSError, also when it does not exist or is a symbolic link.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        write_all(fd, os.fsencode(text))
+    finally:
+        os.close(fd)
+
+
+def read(path: str, limit: int = READ_LIMIT) -> bytes | None:
+    """Return the bytes of a regular file, or None when it is absent, unreadable or over *limit*."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        data = os.read(fd, limit + 1)
+        while 0 < len(data) <= limit:
+            more = os.read(fd, limit + 1 - len(data))
+            if not more:
+                break
+            data += more
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return data if len(data) <= limit else None
+
+
+def exists(path: str) -> bool:
+    """Say whether something, even a dangling link, has this name."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        # Only these two mean absent; EIO or EACCES must not make us write over something.
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR)
+    return True
+
+
+def remove(path: str) -> None:
+    """Remove *path* if it is there; what cannot be removed stays."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write the whole of *data*; short writes go on, errors raise OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync_dir(path: str) -> None:
+    """Make the names in *path* durable where the file system can; some refuse it on folders."""
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(fd)

@@ -1,0 +1,22 @@
+"""How much room a file system has. The only place that calls statvfs, which no fake carries."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Room:
+    """*free* in bytes for this user; *inodes* free, or -1 where the file system has no such limit."""
+
+    free: int
+    inodes: int
+    read_only: bool
+
+
+def room(path: str) -> Room:
+    """Return the room on the file system of *path*; raises OSError."""
+    raw = os.statvfs(path)
+    inodes = raw.f_favail if raw.f_files else -1
+    return Room(raw.f_bavail * raw.f_frsize, inodes, bool(raw.f_flag & os.ST_RDONLY))

@@ -1,0 +1,63 @@
+"""The folder of this boot: chosen, made private where it must be, and emptied of the last one."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from workspace_agent.host import files
+from workspace_agent.model import layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Files of an earlier container in the same pod: an emptyDir at /run survives its restart.
+_STALE = (layout.STATUS, layout.AGENT, layout.BANNER, layout.SCRIPTS, layout.SECRETS_SH)
+
+
+def candidates(environ: Mapping[str, str], container: bool) -> list[str]:
+    """List where the runtime folder may be, best first."""
+    chosen = environ.get("WORKSPACE_AGENT_RUNTIME")
+    if chosen:
+        return [os.path.abspath(chosen)]
+    private = [f"{base}/workspace-agent-{os.geteuid()}" for base in ("/tmp", "/dev/shm")]
+    return [layout.RUNTIME, *private] if container else private
+
+
+def find(environ: Mapping[str, str], container: bool) -> str:
+    """Return the runtime folder of the agent that runs here, or an empty string."""
+    for path in candidates(environ, container):
+        if files.exists(f"{path}/{layout.AGENT}") and _is_ours(path):
+            return path
+    return ""
+
+
+def make(environ: Mapping[str, str], container: bool) -> str:
+    """Return a writable runtime folder, or an empty string where the machine has none.
+
+    A folder under a world-writable one counts only if it is a real folder of our own user.
+    """
+    for path in candidates(environ, container):
+        try:
+            os.makedirs(path, 0o755, exist_ok=True)
+        except OSError:
+            continue
+        if _is_ours(path) and os.access(path, os.W_OK | os.X_OK):
+            return path
+    return ""
+
+
+def clear(path: str) -> None:
+    """Remove what an earlier boot said in *path*, before anybody can read it as ours."""
+    for name in _STALE:
+        files.remove(f"{path}/{name}")
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return False
+    private = not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(info.st_mode) and info.st_uid in (0, os.geteuid()) and private

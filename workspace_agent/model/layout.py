@@ -1,0 +1,47 @@
+"""Every path we own, and why it is where it is.
+
+Strings, not `Path`: this module is on the fast path, and `pathlib` alone costs 12 ms there.
+"""
+
+from __future__ import annotations
+
+# In an image; root-owned, read by every user, never on the volume: each metadata call there
+# would be a network round trip of every boot.
+INSTALL = "/opt/workspace-agent"
+
+# This boot only. /run is a tmpfs or the container's own layer, so nothing here outlives the pod.
+RUNTIME = "/run/workspace-agent"
+
+# The image's own profile, laid over the selected one.
+IMAGE_PROFILE = "/etc/workspace-agent/profile.toml"
+
+# On the volume; 0700, since reports name the user's files.
+STATE = ".workspace-agent"
+
+PROFILE_IN_STATE = "profile.toml"
+ATTEMPTS_IN_STATE = "attempts"
+STAMPS_IN_STATE = "stamps"
+BOOTS_IN_STATE = "boots"
+
+# Runtime files, each with one writer.
+ENV_SH = "env.sh"  # what shells source
+ENV_FISH = "env.fish"  # the same for fish
+SECRETS_SH = "secrets.sh"  # 0600: the secret part of env.sh
+ENVIRON = "environ"  # 0600: the workload's environment, NUL-separated as in /proc
+STATUS = "status.json"  # the report of this boot
+AGENT = "agent.json"  # who runs, and how it ended
+BANNER = "banner"  # what a login shell shows when something is not right
+SCRIPTS = "scripts.json"  # which setup scripts this boot has run
+LOCK = "lock"  # one agent per runtime folder
+LOGS = "logs"
+
+# The kubelet reads the last 4096 bytes and needs one line; it is a bind mount.
+TERMINATION_LOG_BYTES = 4096
+
+# Where the private environment says it is whole; written last.
+VENV_MARKER = "complete"
+
+
+def state(volume: str) -> str:
+    """Return the state folder of *volume*."""
+    return f"{volume}/{STATE}"

@@ -1,0 +1,244 @@
+"""PID 1's life: ask the fast path, else the engine; start the workload; answer for it.
+
+This process never reads the volume, never imports the engine and never waits without a limit:
+whatever fails or hangs does so in a child, and the workload starts all the same.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+from time import monotonic
+
+from workspace_agent import fastpath
+from workspace_agent.host import files, mounts, runtime
+from workspace_agent.model import layout
+from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.recipe import compose, render_sh
+from workspace_agent.supervise import exitcode, init, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from workspace_agent.fastpath import Plan
+
+# The kubelet's default grace is 30 s; five are left for our own exit and the runtime's.
+GRACE = 25.0
+
+# A pod without a command still has to live: people come in by exec.
+HOLD = ["sleep", "infinity"]
+
+
+class Boot:
+    """What PID 1 knows: where it is, what it was given, and what the engine answered."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.began = monotonic()
+        self.argv = argv[1:] if argv[:1] == ["--"] else argv
+        self.root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        self.environ = container_environ()
+        self.mounts = mounts.read_mounts()
+        self.container = mounts.in_container(self.environ, self.mounts)
+        self.runtime = runtime.make(self.environ, self.container)
+        self.env: Mapping[str, str] = self.environ
+        self.command: list[str] = []
+        self.grace = GRACE
+        self.termination_log = "/dev/termination-log"
+        self.problems: list[dict[str, str]] = []
+        self.record: dict[str, object] = {}
+        self.refused = ""  # why the workload must not start; only a profile can ask for that
+
+    @staticmethod
+    def say(line: str) -> None:
+        """Write one line to stderr, named, in one piece; a closed stderr is no reason to die."""
+        try:
+            os.write(2, os.fsencode(f"workspace-agent: {line}\n"))
+        except OSError:
+            return
+
+
+def main(argv: list[str]) -> None:
+    """Boot, run *argv*, and exit as it did; never returns."""
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, init.EVERY)
+    boot = Boot(argv)
+    try:
+        code = _live(boot, mask)
+    except Exception as error:
+        # The workload comes first: whatever broke here, it is started, untouched.
+        boot.say(f"the agent failed ({type(error).__name__}: {error}); CMD runs without it")
+        code = _untouched(boot, mask)
+    os._exit(code)
+
+
+def container_environ() -> dict[str, str]:
+    """Return the environment that the container gave us.
+
+    CPython sets LC_CTYPE for itself in a C locale (PEP 538); the workload must not see that.
+    """
+    env = dict(os.environ)
+    if env.get("LC_CTYPE") == "C.UTF-8":
+        given = files.read("/proc/self/environ")
+        if given is not None and b"\0LC_CTYPE=" not in b"\0" + given:
+            del env["LC_CTYPE"]
+    return env
+
+
+def _live(boot: Boot, mask: set[int]) -> int:
+    _adopt_orphans()
+    busy = _lock(boot)
+    if busy:
+        boot.say(f"already running here as process {busy}; CMD runs inside its workspace")
+        return _untouched(boot, mask)
+    if boot.runtime:
+        runtime.clear(boot.runtime)
+    _terminate_log(boot, "setup", None)
+    stopped = _prepare(boot, mask)
+    if stopped is None and boot.refused:
+        boot.say(boot.refused)
+        stopped = exitcode.AGENT_FAILED
+    if stopped is not None:
+        _terminate_log(boot, "exited", stopped)
+        return stopped
+    return _run(boot, mask)
+
+
+def _prepare(boot: Boot, mask: set[int]) -> int | None:
+    """Fill *boot* with what the workload gets; an exit code when somebody stopped us meanwhile."""
+    plan = fastpath.load(boot.root)
+    if plan is not None and fastpath.holds(plan, boot.environ, boot.mounts):
+        _take(boot, plan)
+        return None
+    from workspace_agent.consult import consult  # not on the fast path
+
+    return consult(boot, mask)
+
+
+def _take(boot: Boot, plan: Plan) -> None:
+    """Make what *plan* promises of this container, all of it outside the volume."""
+    recipe = plan["recipe"]
+    boot.env = compose(recipe, boot.environ)
+    boot.command, boot.grace = plan["command"], plan["grace"]
+    boot.termination_log = plan["termination_log"]
+    if plan["user"]:
+        from workspace_agent.host import passwd
+
+        passwd.move_home("/etc/passwd", plan["user"], recipe["home"])
+    if boot.runtime:
+        plain, secret = render_sh(recipe, boot.environ, boot.runtime)
+        files.commit(f"{boot.runtime}/{layout.SECRETS_SH}", secret, 0o600)
+        files.commit(f"{boot.runtime}/{layout.ENV_SH}", plain)
+        files.commit(f"{boot.runtime}/{layout.ENVIRON}", as_block(boot.env), 0o600)
+        millis = (monotonic() - boot.began) * 1000
+        report = {"schema": 1, "status": "ok", "path": "fast", "volume": plan["volume"],
+                  "home": recipe["home"], "secs": round(millis / 1000, 6), "steps": [],
+                  "problems": []}  # fmt: skip
+        files.commit(f"{boot.runtime}/{layout.STATUS}", dumps(report) + "\n")
+    if not boot.environ.get("WORKSPACE_AGENT_QUIET"):
+        boot.say(f"workspace ready in {(monotonic() - boot.began) * 1000:.0f} ms (nothing to do)")
+
+
+def as_block(env: Mapping[str, str]) -> bytes:
+    """Return *env* in the form of /proc/PID/environ."""
+    return b"".join(os.fsencode(f"{name}={value}\0") for name, value in env.items())
+
+
+def _run(boot: Boot, mask: set[int]) -> int:
+    argv = boot.argv or boot.command or HOLD
+    started = spawn.spawn(argv, boot.env, mask)
+    boot.record["workload"] = started.pid
+    if started.error:
+        word = "was not found" if started.error == 2 else "cannot be executed"
+        problem = {"slug": "workload.not-started", "what": f"`{argv[0]}` {word}",
+                   "why": os.strerror(started.error), "fix": "check the container's command",
+                   "where": ""}  # fmt: skip
+        boot.problems.append(problem)
+        boot.say(f"{problem['what']}: {problem['why']}")
+    _record(boot, "running")
+    _terminate_log(boot, "running", None)
+    code = init.attend(started.pid, init.Duty(boot.grace, started.tty))
+    if started.tty == spawn.LEND:
+        spawn.lend(os.getpgrp())
+    boot.record["exit_code"] = code
+    _record(boot, "exited")
+    _terminate_log(boot, "exited", code)
+    return code
+
+
+def _record(boot: Boot, phase: str) -> None:
+    if not boot.runtime:
+        return
+    stat = files.read("/proc/self/stat") or b""
+    born = stat.rpartition(b")")[2].split()[19:20]
+    facts = {"schema": 1, "pid": os.getpid(), "started": int(born[0]) if born else 0,
+             "phase": phase, "root": boot.root, **boot.record}  # fmt: skip
+    try:
+        files.commit(f"{boot.runtime}/{layout.AGENT}", dumps(facts) + "\n")
+    except OSError:
+        return  # a full /run: the workload does not need our record
+
+
+def _terminate_log(boot: Boot, phase: str, code: int | None) -> None:
+    """Leave one JSON line for the kubelet; problems are dropped from the end until it fits."""
+    if not files.exists(boot.termination_log):
+        return
+    problems = list(boot.problems)
+    while True:
+        line = dumps({"agent": "workspace-agent", "phase": phase, "exit_code": code,
+                      "problems": problems})  # fmt: skip
+        if len(line) < layout.TERMINATION_LOG_BYTES or not problems:
+            break
+        problems.pop()
+    try:
+        files.write_in_place(boot.termination_log, line + "\n")
+    except OSError:
+        return  # not ours to write: the exit code says the rest
+
+
+def _lock(boot: Boot) -> int:
+    """Take the runtime folder; returns who else holds it, or 0. PID 1 is alone by definition."""
+    if os.getpid() == 1 or not boot.runtime:
+        return 0
+    import fcntl
+
+    fd = os.open(f"{boot.runtime}/{layout.LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(fd, 16).strip()
+        return int(holder) if holder.isdigit() else -1
+    os.truncate(fd, 0)
+    os.write(fd, b"%d\n" % os.getpid())
+    return 0  # the descriptor stays open, and with it the lock
+
+
+def _adopt_orphans() -> None:
+    """Become the reaper of what the workload leaves behind, where PID 1 is somebody else."""
+    if os.getpid() == 1:
+        return
+    import ctypes  # 4 ms; a container's PID 1 never needs it
+
+    PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # noqa: N806 - linux/prctl.h
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    wish = os.environ.get("WORKSPACE_AGENT_PARENT_DEATH", "")
+    if wish.isdigit():
+        libc.prctl(PR_SET_PDEATHSIG, int(wish), 0, 0, 0)
+
+
+def _untouched(boot: Boot, mask: set[int] | None = None) -> int:
+    """Become the workload with the environment as it came (or as the running agent made it)."""
+    if mask is not None:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    argv = boot.argv or HOLD
+    error = spawn.execute(argv, {**boot.environ, **_running_env(boot)})
+    boot.say(f"`{argv[0]}`: {os.strerror(error)}")
+    return exitcode.NOT_FOUND if error == 2 else exitcode.CANNOT_EXECUTE
+
+
+def _running_env(boot: Boot) -> dict[str, str]:
+    data = files.read(f"{boot.runtime}/{layout.ENVIRON}") if boot.runtime else None
+    pairs = (os.fsdecode(item).partition("=") for item in (data or b"").split(b"\0") if item)
+    return {name: value for name, _, value in pairs}

@@ -1,0 +1,237 @@
+"""The home on the volume: the image's defaults, copied once, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from workspace_agent import __version__
+from workspace_agent.host import files
+from workspace_agent.host.copy import Copied, copy_tree
+from workspace_agent.host.syncing import syncfs
+from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# More skipped paths than this are counted, not named: the marker stays small.
+_NAMED = 200
+
+# A person's home outside a container is copied only if it is as small as an image's:
+# nobody who tries the agent on a laptop means to copy 100 GB of it.
+SMALL_ENTRIES, SMALL_BYTES = 2000, 64 << 20
+
+
+@dataclass(frozen=True)
+class HomeSeed:
+    """Copy *source* to *target* once; the marker, inside the stage, appears with the tree.
+
+    With *skeleton* a source that is not small is left alone and that folder is copied instead.
+    """
+
+    source: str
+    target: str
+    marker: str
+    state: str
+    prune: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    skeleton: str = ""
+    boot_id: str = ""
+    name: str = "home.seed"
+    needs: tuple[str, ...] = ("volume.ready",)
+    sync: Callable[[int], None] = field(default=syncfs, compare=False)
+
+    def check(self) -> Check:
+        """Look at the marker, which alone decides."""
+        if os.path.islink(self.target) or os.path.isfile(self.target):
+            return Blocked(self._in_the_way())
+        if files.exists(self._marker):
+            return Ok(self._seeded())
+        if problem := self._unusable():
+            return Blocked(problem)
+        if os.path.isdir(self.target):
+            return Todo("the marker is missing: defaults that are not there are added")
+        return Todo(f"first boot: {self.source} is copied")
+
+    def apply(self, tell: Callable[[str], None]) -> None:
+        """Stage, sync, rename; or merge into a home that is there."""
+        volume = os.open(os.path.dirname(self.state), os.O_RDONLY | os.O_DIRECTORY)
+        stage = f"{self.state}/stage-{self.boot_id}"
+        try:
+            self._clear_stages()
+            os.mkdir(stage, 0o700)
+            source = self._chosen_source()
+            copied = copy_tree(
+                source, stage, prune=self._pruned(), exclude=self.exclude, tell=tell
+            )
+            mode = "merge" if os.path.isdir(self.target) else "fresh"
+            files.commit(f"{stage}/{self.marker}", self._record(source, copied, mode))
+            self.sync(volume)
+            self._publish(stage)
+            self.sync(volume)
+        finally:
+            os.close(volume)
+            shutil.rmtree(stage, ignore_errors=True)
+
+    @property
+    def _marker(self) -> str:
+        return f"{self.target}/{self.marker}"
+
+    def _publish(self, stage: str) -> None:
+        try:
+            os.rename(stage, self.target)  # replaces an empty folder, and nothing else
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _merge(stage, self.target, self.marker)
+
+    def _clear_stages(self) -> None:
+        for name in os.listdir(self.state):
+            if name.startswith("stage-"):
+                shutil.rmtree(f"{self.state}/{name}", ignore_errors=True)
+
+    def _chosen_source(self) -> str:
+        if not self.skeleton or is_small(self.source):
+            return self.source
+        if not os.path.isdir(self.skeleton):
+            raise AgentError(self._too_big())
+        return self.skeleton
+
+    def _pruned(self) -> set[tuple[int, int]]:
+        found = set()
+        for path in (*self.prune, self.target, self.state):
+            try:
+                info = os.stat(path)
+            except OSError:
+                continue
+            found.add((info.st_dev, info.st_ino))
+        return found
+
+    def _record(self, source: str, copied: Copied, mode: str) -> str:
+        return (
+            dumps(
+                {
+                    "format": 1,
+                    "agent": __version__,
+                    "boot_id": self.boot_id,
+                    "home": source,
+                    "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                    "mode": mode,
+                    "files": copied.files,
+                    "bytes": copied.bytes,
+                    "skipped": copied.skipped[:_NAMED],
+                    "skipped_total": len(copied.skipped),
+                }
+            )
+            + "\n"
+        )
+
+    def _seeded(self) -> str:
+        """Say what the marker says; an empty one, or any we cannot read, is a legacy one."""
+        text = files.read(self._marker) or b""
+        if not text.startswith(b'{"format": 1'):
+            return "a legacy marker, adopted"
+        import re  # a report, not a decision: a pattern spares the json package's 6 ms
+
+        created = re.search(rb'"created": "(\d{4}-\d\d-\d\d)', text)
+        skipped = re.search(rb'"skipped_total": (\d+)', text)
+        left_out = int(skipped[1]) if skipped else 0
+        note = f", {counted(left_out, 'object')} left out" if left_out else ""
+        return f"seeded {created[1].decode() if created else ''}{note}"
+
+    def _unusable(self) -> Problem | None:
+        why = unusable(self.source)
+        if not why:
+            return None
+        fix = "set HOME to the image's home folder"
+        return Problem("home.unusable", "the image's home cannot be copied", why, fix, self.source)
+
+    def _in_the_way(self) -> Problem:
+        return Problem(
+            "home.in-the-way",
+            f"{self.target} is not a folder",
+            "a home there would be somewhere else, or nowhere",
+            "move it away; the next boot makes the home",
+            self.target,
+        )
+
+    def _too_big(self) -> Problem:
+        return Problem(
+            "home.too-big",
+            f"{self.source} was not copied",
+            f"outside a container only a home under {SMALL_ENTRIES} entries and 64 MiB is",
+            "set HOME to a smaller folder, or WORKSPACE_AGENT_SYSTEM=1 if this is a pod",
+            self.source,
+        )
+
+
+def unusable(home: str) -> str:
+    """Say why *home* cannot be a source; an empty text when it can."""
+    if not home:
+        return "HOME is not set, and this user has no passwd entry"
+    if not home.startswith("/"):
+        return f"HOME is {home}, which is not an absolute path"
+    if os.path.normpath(home) in ("/", "//"):
+        return "HOME is the root folder"
+    if not os.path.isdir(home):
+        return f"{home} is not a folder"
+    return ""
+
+
+def is_small(home: str) -> bool:
+    """Say whether *home* is as small as an image's; stops counting when it is not."""
+    entries = total = 0
+    for folder, _, names in os.walk(home):
+        entries += 1 + len(names)
+        for name in names:
+            if entries > SMALL_ENTRIES or total > SMALL_BYTES:
+                return False
+            info = os.lstat(f"{folder}/{name}")
+            total += info.st_size if stat.S_ISREG(info.st_mode) else 0
+    return entries <= SMALL_ENTRIES and total <= SMALL_BYTES
+
+
+def _merge(stage: str, target: str, marker: str) -> None:
+    """Add what *target* lacks, touch nothing that is there, and give the marker last."""
+    for folder, names, leaves in os.walk(stage):
+        below = os.path.relpath(folder, stage)
+        into = os.path.normpath(f"{target}/{below}")
+        for name in list(names):
+            if os.path.islink(f"{folder}/{name}"):
+                names.remove(name)
+                leaves.append(name)
+            elif not _make_like(f"{folder}/{name}", f"{into}/{name}"):
+                names.remove(name)  # something else has that name: it and all below stay
+        for name in leaves:
+            if below != "." or name != marker:
+                _link(f"{folder}/{name}", f"{into}/{name}")
+    _link(f"{stage}/{marker}", f"{target}/{marker}")
+
+
+def _make_like(model: str, path: str) -> bool:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return os.path.isdir(path) and not os.path.islink(path)
+    os.chmod(path, stat.S_IMODE(os.lstat(model).st_mode))
+    return True
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        if not files.exists(target):  # a volume without hard links: the stage's file itself
+            os.rename(source, target)

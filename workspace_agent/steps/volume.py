@@ -1,0 +1,144 @@
+"""The volume: which one, and is it fit to keep anything."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workspace_agent.host.room import room
+from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
+from workspace_agent.model.problem import Problem
+from workspace_agent.model.recipe import matches
+from workspace_agent.model.words import size
+from workspace_agent.steps.trouble import from_oserror
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    Mounts = Mapping[str, tuple[str, str, bool]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The volume of this boot; *survives* says whether it outlives the container."""
+
+    path: str
+    survives: bool
+    kind: str
+
+    @property
+    def note(self) -> Problem | None:
+        """What a user of a volume that does not survive has to be told."""
+        if self.survives:
+            return None
+        return Problem(
+            "volume.absent",
+            f"no volume is mounted: {self.path} ends with this container",
+            "none of the volume's candidates is a mount point",
+            "mount persistent storage at /workspace, or set WORKSPACE_VOLUME to where it is",
+            self.path,
+        )
+
+
+def choose(
+    candidates: Sequence[str], explicit: str, mounts: Mounts, container: bool, cwd: str
+) -> Choice:
+    """Return the first real mount of *candidates*; *explicit* (WORKSPACE_VOLUME) goes before all.
+
+    Without one a plain folder serves: in a container the first candidate without a wildcard,
+    which ends with the container; elsewhere `workspace-volume` in *cwd*.
+    """
+    if explicit:
+        path = os.path.normpath(os.path.join(cwd, explicit))
+        point = _mount_of(path, mounts)
+        kind = mounts[point][0] if point != "/" else "plain folder"
+        return Choice(path, point != "/" or not container, kind)
+    for candidate in candidates:
+        for point in sorted(mounts):
+            if point.count("/") == candidate.count("/") and matches(point, candidate):
+                return Choice(point, True, mounts[point][0])
+    if not container:
+        return Choice(os.path.join(cwd, "workspace-volume"), True, "plain folder")
+    plain = next((c for c in candidates if "*" not in c), "/workspace")
+    return Choice(plain, False, "plain folder")
+
+
+@dataclass(frozen=True)
+class VolumeReady:
+    """Make the folders on the volume that everything else stands in.
+
+    *trouble* is what PID 1 already knows of the volume; it is then not touched.
+    """
+
+    path: str
+    kind: str
+    folders: tuple[str, ...]
+    private: tuple[str, ...]
+    min_free: int = 0
+    trouble: Problem | None = None
+    name: str = "volume.ready"
+    needs: tuple[str, ...] = ()
+
+    def check(self) -> Check:
+        """Read the folder, its room and its rights."""
+        if self.trouble:
+            return Blocked(self.trouble)
+        if problem := self._unfit():
+            return Blocked(problem)
+        missing = tuple(p for p in (self.path, *self._all) if not os.path.isdir(p))
+        if missing:
+            return Todo(f"{len(missing)} folders to make", missing)
+        return Ok(f"{self.path}, {self.kind}, {size(room(self.path).free)} free")
+
+    def apply(self, tell: Callable[[str], None]) -> None:
+        """Make what is missing."""
+        os.makedirs(self.path, exist_ok=True)
+        for folder in self._all:
+            os.makedirs(folder, 0o700 if folder in self.private else 0o755, exist_ok=True)
+
+    @property
+    def _all(self) -> tuple[str, ...]:
+        return (*self.private, *self.folders)
+
+    def _unfit(self) -> Problem | None:
+        try:
+            if not stat.S_ISDIR(os.stat(self.path).st_mode):
+                why, fix = "it is not a folder", "remove it, or mount a volume there"
+                what = f"{self.path} cannot be the volume"
+                return Problem("volume.not-a-folder", what, why, fix, self.path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return from_oserror(error, self.path, "looking at the volume")
+        for folder in (self.path, *filter(os.path.exists, self.private)):
+            if not _writable(folder):
+                return from_oserror(_refusal(folder), folder, "writing to the volume")
+        return self._no_room()
+
+    def _no_room(self) -> Problem | None:
+        left = room(self.path)
+        if left.inodes == 0:
+            what, why = "the volume is full", "no inode is free: it holds too many files"
+            return Problem("volume.full", what, why, "delete files, or enlarge it", self.path)
+        if left.free == 0 or left.free < self.min_free:
+            why = f"{size(left.free)} free, {size(self.min_free)} wanted (`volume.min_free`)"
+            fix = "delete something there, or enlarge the volume"
+            return Problem("volume.full", "the volume is full", why, fix, self.path)
+        return None
+
+
+def _writable(folder: str) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _refusal(folder: str) -> OSError:
+    return OSError(errno.EROFS if room(folder).read_only else errno.EACCES, "")
+
+
+def _mount_of(path: str, mounts: Mounts) -> str:
+    while path not in mounts and path != "/":
+        path = os.path.dirname(path)
+    return path

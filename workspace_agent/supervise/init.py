@@ -1,0 +1,137 @@
+"""Forward, reap, stop: what an init owes its workload.
+
+`Duty` decides and can be replayed from a history; `attend` acts. C modules only: PID 1 runs
+this, resident, for as long as the pod lives.
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+from time import monotonic
+
+from workspace_agent.supervise import spawn
+from workspace_agent.supervise.exitcode import exit_code
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Blocked from the first statement on, and taken one by one with sigtimedwait: a blocked signal
+# is kept for us even as PID 1, to which the kernel otherwise delivers no unhandled signal.
+EVERY = frozenset(_signal.valid_signals()) - {_signal.SIGKILL, _signal.SIGSTOP}
+
+_SUSPEND = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
+
+# What Duty asks for.
+SEND = "send"  # (SEND, number): to the workload's group
+PAUSE = "pause"  # stop ourselves until CONT, as the workload is
+REGAIN = "regain"  # take the lent terminal back
+LEND = "lend"  # and give it again
+
+
+class Duty:
+    """What to do at each event; *now* is in seconds of one monotonic clock.
+
+    *grace* is the time between a TERM and the KILL that follows it.
+    """
+
+    __slots__ = ("_deadline", "_grace", "_paused", "_quirks", "_tty", "stopping")
+
+    def __init__(self, grace: float, tty: int = spawn.NO_TTY) -> None:
+        self._grace = grace
+        self._tty = tty
+        self._deadline: float | None = None
+        # Giving the terminal up as its session's leader makes the kernel send us one HUP and one
+        # CONT; they are not for the workload.
+        self._quirks = {_signal.SIGHUP, _signal.SIGCONT} if tty == spawn.HAND_OVER else set()
+        self._paused = False
+        self.stopping = False
+
+    def on_signal(self, number: int, now: float) -> list[tuple[str, int]]:
+        """Answer a signal that somebody sent us."""
+        if number in self._quirks:
+            self._quirks.discard(number)
+            return []
+        if number in _SUSPEND:
+            # A group that left our session is orphaned: it would ignore TSTP, but not STOP.
+            self._paused = True
+            return [(SEND, _signal.SIGSTOP), (PAUSE, 0)]
+        if number == _signal.SIGCONT:
+            self._paused = False
+        if number == _signal.SIGCONT and self._tty == spawn.LEND:
+            return [(LEND, 0), (SEND, number)]
+        if number == _signal.SIGTERM and not self.stopping:
+            self.stopping = True
+            self._deadline = now + self._grace
+        return [(SEND, number)]
+
+    def on_stop(self) -> list[tuple[str, int]]:
+        """Answer the workload having stopped itself (a person's Ctrl-Z)."""
+        if self._paused or self._tty != spawn.LEND:
+            return []  # our own STOP, or nobody who could bring us back
+        return [(REGAIN, 0), (PAUSE, 0)]
+
+    def on_time(self, now: float) -> list[tuple[str, int]]:
+        """Answer the clock: the grace is over, or it is not."""
+        if self._deadline is None or now < self._deadline:
+            return []
+        self._deadline = None
+        return [(SEND, _signal.SIGKILL)]
+
+    def wait(self, now: float) -> float | None:
+        """Say for how long nothing happens by itself; None is for ever."""
+        return None if self._deadline is None else max(0.0, self._deadline - now)
+
+
+def attend(child: int, duty: Duty, also: Iterable[int] = EVERY) -> int:
+    """Be the init of *child* until it ends; returns the agent's exit code.
+
+    Signals in *also* must be blocked. Every other child that ends is reaped on the way.
+    """
+    while True:
+        status = _reap(child, duty)
+        if status is not None:
+            return exit_code(status, stopping=duty.stopping)
+        pause = duty.wait(monotonic())
+        info = _signal.sigwaitinfo(also) if pause is None else _signal.sigtimedwait(also, pause)
+        now = monotonic()
+        if info is not None and info.si_signo != _signal.SIGCHLD:
+            _act(child, duty.on_signal(info.si_signo, now))
+        _act(child, duty.on_time(now))
+
+
+def _reap(child: int, duty: Duty) -> int | None:
+    """Collect whoever ended; returns the wait status of *child* if it was among them."""
+    ended = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        if pid == child and os.WIFSTOPPED(status):
+            _act(child, duty.on_stop())
+        elif pid == child:
+            ended = status
+
+
+def _act(child: int, actions: list[tuple[str, int]]) -> None:
+    for what, number in actions:
+        if what == SEND:
+            _send(child, number)
+        elif what == PAUSE:
+            os.kill(os.getpid(), _signal.SIGSTOP)
+        else:
+            spawn.lend(child if what == LEND else os.getpgrp())
+
+
+def _send(child: int, number: int) -> None:
+    """Signal the group of *child*, or *child* alone when it left its group."""
+    for target in (-child, child):
+        try:
+            os.kill(target, number)
+            return
+        except OSError:
+            continue  # it ended, and the next wait says how; or it is another user's now

@@ -1,0 +1,154 @@
+"""Start the workload: its own session, its terminal, its signals, none of our descriptors.
+
+C modules only (`_signal`, not `signal`, whose enum costs 12 ms): PID 1 runs this.
+"""
+
+from __future__ import annotations
+
+import _signal
+import errno
+import os
+
+from workspace_agent.supervise import exitcode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+# How the workload comes to its terminal.
+NO_TTY = 0  # none on stdin, or not ours to give: a session of its own
+HAND_OVER = 1  # we lead the session (a container's `-t`): the workload's session takes the terminal
+LEND = 2  # a shell leads it (a person's machine): same session, the workload becomes foreground
+
+# CPython ignores these two for itself, and an exec would pass that on; subprocess resets the
+# same pair. Its handler for INT goes with the exec.
+_RESET = (_signal.SIGPIPE, _signal.SIGXFSZ)
+
+
+class Spawned:
+    """A started workload, or why it was not: *error* is the errno of the exec, else 0."""
+
+    __slots__ = ("error", "pid", "tty")
+
+    def __init__(self, pid: int, tty: int, error: int) -> None:
+        self.pid = pid
+        self.tty = tty
+        self.error = error
+
+
+def spawn(
+    argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int]
+) -> Spawned:
+    """Fork and execute *argv* with *env*, signal *mask* restored; returns once the exec is decided.
+
+    PATH is that of *env*. A file without an interpreter line runs under /bin/sh, as shells do.
+    On failure the child exits with 127 (not found) or 126.
+    """
+    tty = tty_kind()
+    if tty == HAND_OVER and not _ioctl("TIOCNOTTY"):
+        tty = NO_TTY  # the terminal on stdin is not the one that controls us
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become(argv, env, mask, tty, writer)
+    os.close(writer)
+    if tty == LEND:
+        lend(pid)
+    error = os.read(reader, 16)
+    os.close(reader)
+    return Spawned(pid, tty, int(error or b"0"))
+
+
+def tty_kind() -> int:
+    """Say how a workload started now would come to the terminal on stdin."""
+    if not os.isatty(0):
+        return NO_TTY
+    if os.getsid(0) == os.getpid():
+        return HAND_OVER
+    try:
+        foreground = os.isatty(1) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return NO_TTY
+    return LEND if foreground else NO_TTY
+
+
+def lend(pgrp: int) -> None:
+    """Make *pgrp* the foreground group of the terminal; both sides call it, whoever is first."""
+    try:
+        os.setpgid(pgrp, pgrp)
+    except OSError:
+        pass  # it has executed already, or is gone: its own call was in time
+    try:
+        os.tcsetpgrp(0, pgrp)
+    except OSError:
+        return
+
+
+def executables(name: str, path: str) -> list[str]:
+    """List the files that *name* may mean, in the order of search *path*."""
+    if "/" in name:
+        return [name]
+    return [f"{folder or '.'}/{name}" for folder in path.split(":")] if name else []
+
+
+def execute(argv: Sequence[str], env: Mapping[str, str]) -> int:
+    """Replace this process by *argv*, found on the PATH of *env*.
+
+    Returns only on failure, with the errno that says most: ENOENT if no candidate was there.
+    """
+    raw = {os.fsencode(k): os.fsencode(v) for k, v in env.items()}
+    words = [os.fsencode(word) for word in argv]
+    worst = errno.ENOENT
+    for file in executables(argv[0], env.get("PATH", os.defpath)):
+        try:
+            os.execve(file, words, raw)
+        except OSError as error:
+            if error.errno == errno.ENOEXEC:
+                return _run_as_script(file, words, raw)
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                worst = error.errno or errno.EACCES
+    return worst
+
+
+def _become(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    mask: Iterable[int],
+    tty: int,
+    report: int,
+) -> None:
+    """Turn this child into the workload; never returns."""
+    code = exitcode.AGENT_FAILED
+    try:
+        if tty == LEND:
+            lend(os.getpid())
+        else:
+            os.setsid()
+        if tty == HAND_OVER:
+            _ioctl("TIOCSCTTY")
+        for number in _RESET:
+            _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+        error = execute(argv, env)
+        code = exitcode.CANNOT_EXECUTE if error != errno.ENOENT else exitcode.NOT_FOUND
+        os.write(report, b"%d" % error)
+    finally:
+        os._exit(code)
+
+
+def _run_as_script(file: str, argv: list[bytes], env: Mapping[bytes, bytes]) -> int:
+    try:
+        os.execve("/bin/sh", [b"sh", os.fsencode(file), *argv[1:]], env)
+    except OSError as error:
+        return error.errno or errno.ENOEXEC
+
+
+def _ioctl(name: str) -> bool:
+    import fcntl  # extension modules that only a terminal needs
+    import termios
+
+    try:
+        fcntl.ioctl(0, getattr(termios, name), 0)
+    except OSError:
+        return False
+    return True
