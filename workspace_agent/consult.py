@@ -8,12 +8,12 @@ killed anywhere.
 
 from __future__ import annotations
 
-import _signal
 import marshal
 import os
 import select
 from time import monotonic
 
+from workspace_agent.host.csignal import signal as _signal
 from workspace_agent.supervise import init
 
 TYPE_CHECKING = False
@@ -100,7 +100,7 @@ def _work(boot: Boot, mask: set[int], trouble: Mapping[str, str] | None, writer:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
         def send(kind: str, value: object = None) -> None:
-            data = marshal.dumps((kind, value))
+            data = marshal.dumps((kind, value))  # type: ignore[arg-type]  # builtins only
             os.write(writer, len(data).to_bytes(4, "big") + data)
 
         from workspace_agent.app.engine import work
@@ -148,7 +148,7 @@ def _stop_signal() -> int:
     """Take what has arrived; returns a signal that ends the boot, or 0."""
     while (info := _signal.sigtimedwait(init.EVERY, 0)) is not None:
         if info.si_signo in _STOP:
-            return info.si_signo
+            return int(info.si_signo)
     return 0
 
 

@@ -6,12 +6,12 @@ whatever fails or hangs does so in a child, and the workload starts all the same
 
 from __future__ import annotations
 
-import _signal
 import os
 from time import monotonic
 
 from workspace_agent import fastpath
 from workspace_agent.host import files, mounts, runtime
+from workspace_agent.host.csignal import signal as _signal
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.recipe import compose, render_sh

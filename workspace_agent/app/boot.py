@@ -5,10 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from workspace_agent.app.recipes import recipe_for
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import (
-    BAD, Blocked, Ok, Report, Row, Skip, Status, Step, Todo,
+    BAD,
+    Blocked,
+    Ok,
+    Report,
+    Row,
+    Skip,
+    Status,
+    Step,
+    Todo,
 )  # fmt: skip
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.recipe import compose
@@ -21,11 +28,14 @@ from workspace_agent.steps.trouble import from_oserror
 from workspace_agent.steps.volume import VolumeReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile
     from workspace_agent.model.recipe import Recipe
+
+
+LEFT_OUT = "left out"
 
 
 def workspace_steps(
@@ -37,7 +47,9 @@ def workspace_steps(
     ready = VolumeReady(
         path=volume,
         kind=facts.volume.kind,
-        folders=tuple(facts.fill(profile, p) for p in (*profile.path.prepend, *profile.path.python)),
+        folders=tuple(
+            facts.fill(profile, path) for path in (*profile.path.prepend, *profile.path.python)
+        ),
         private=(state,),
         min_free=profile.volume.min_free,
         trouble=trouble,
@@ -96,32 +108,26 @@ def script_steps(profile: Profile, facts: Facts, recipe: Recipe) -> tuple[Step, 
     )
 
 
-def stages(
-    profile: Profile, facts: Facts, trouble: Problem | None, report: Callable[[], Report]
-) -> Iterator[tuple[Step, ...]]:
-    """Yield the whole boot, stage by stage; a later stage depends on how the earlier ended.
-
-    *report* tells the rows so far.
-    """
-    yield workspace_steps(profile, facts, trouble)
-    recipe, _ = recipe_for(profile, facts, report())
-    yield wiring_steps(profile, facts, recipe)
-    yield script_steps(profile, facts, recipe)
-
-
 def run(
     steps: Sequence[Step],
     before: Report,
     *,
     dry_run: bool = False,
     tell: Callable[[str], None] = lambda _: None,
+    keep: Callable[[str], bool] = lambda _: True,
     clock: Callable[[], float] = time.monotonic,
 ) -> Report:
-    """Run *steps* after those of *before*; returns all rows. Never raises for what a step does."""
+    """Run *steps* after those of *before*; returns all rows. Never raises for what a step does.
+
+    A step whose name is not to *keep* is neither asked nor run.
+    """
     rows = list(before.rows)
     began = clock()
     for step in steps:
-        rows.append(_row(step, rows, dry_run, tell, clock))
+        if keep(step.name):
+            rows.append(_row(step, rows, dry_run, tell, clock))
+        else:
+            rows.append(Row(step.name, Status.SKIPPED, LEFT_OUT))
     return Report(tuple(rows), before.secs + clock() - began, before.notes)
 
 

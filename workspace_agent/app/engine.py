@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent import consult
 from workspace_agent.app import attempts, plans, records
-from workspace_agent.app.boot import run, stages
+from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_steps
 from workspace_agent.app.facts import Facts, gather
 from workspace_agent.app.recipes import recipe_for
 from workspace_agent.app.telling import Teller, announce
@@ -72,9 +73,7 @@ def open_boot(
 
     profile = read(image)
     listen(profile)
-    facts = gather(
-        profile, environ, mounts, root=root, runtime=runtime, container=container
-    )
+    facts = gather(profile, environ, mounts, root=root, runtime=runtime, container=container)
     state = layout.state(facts.volume.path)
     if trouble is None and attempts.safe_mode(attempts.folder(facts)):
         notes.append(attempts.PROBLEM)
@@ -91,22 +90,23 @@ def perform(
     *,
     dry_run: bool = False,
     tell: Callable[[str], None] = lambda _: None,
+    keep: Callable[[str], bool] = lambda _: True,
     wired: Callable[[Report, Recipe], None] = lambda *_: None,
 ) -> tuple[Report, Recipe]:
-    """Run every stage; *wired* hears of the boot before the user's own scripts run."""
+    """Run the boot; *wired* hears of it before the user's own scripts run."""
     profile, facts = opening.profile, opening.facts
-    report = Report(notes=opening.notes)
-    recipe: Recipe | None = None
     log = attempts.Log(attempts.folder(facts), dry_run or opening.trouble is not None)
-    for number, steps in enumerate(stages(profile, facts, opening.trouble, lambda: report)):
-        if number == 1:
-            recipe, problems = recipe_for(profile, facts, report)
-            report = replace(report, notes=(*report.notes, *problems))
-        if number == 2 and recipe is not None:
-            wired(report, recipe)
-        report = run(steps, report, dry_run=dry_run, tell=log.before(tell))
+    go = partial(run, dry_run=dry_run, tell=log.before(tell), keep=keep)
+
+    report = Report(notes=opening.notes)
+    report = go(workspace_steps(profile, facts, opening.trouble), report)
+    recipe, left_out = recipe_for(profile, facts, report)
+    report = replace(report, notes=(*report.notes, *left_out))
+    report = go(wiring_steps(profile, facts, recipe), report)
+    wired(report, recipe)
+    report = go(script_steps(profile, facts, recipe), report)
     log.done()
-    return report, recipe or recipe_for(profile, facts, report)[0]
+    return report, recipe
 
 
 def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
@@ -157,7 +157,8 @@ def _answer(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> dic
         "grace": profile.workload.grace,
         "termination_log": profile.report.termination_log,
         "problems": [problem.to_json() for problem in report.problems],
-        "refused": "the volume is required, and is not usable" * (profile.volume.required and absent),
+        "refused": "the volume is required, and is not usable"
+        * (profile.volume.required and absent),
     }
 
 

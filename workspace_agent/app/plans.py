@@ -21,7 +21,7 @@ _STAMPS = 8
 
 
 def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]) -> Plan:
-    """Return the plan of a boot that finds everything done; *profiles* are the files it rests on."""
+    """Return the plan of a boot that finds all done; *profiles* are the files it rests on."""
     import hashlib  # at image build only
 
     moved = facts.uid == 0 and profile.home.mode in ("auto", "redirect") and facts.user

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PROTECTED = (
     ("volume", "required"),
     ("volume", "candidates"),
+    ("home", "path"),
     ("workload", "command"),
     ("report", "termination_log"),
 )

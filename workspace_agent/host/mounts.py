@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-
 # The initial PID namespace has a fixed inode number in every kernel (PROC_PID_INIT_INO).
 _INIT_PID_NS = "pid:[4026531836]"
 
@@ -20,7 +19,7 @@ _MARKS = ("KUBERNETES_SERVICE_HOST", "container")
 
 
 def parse_mountinfo(text: str) -> dict[str, tuple[str, str, bool]]:
-    """Return {mount point: (fstype, source, read only)}; a later mount on a point hides the earlier.
+    """Return {mount point: (fstype, source, read only)}; the last mount on a point counts.
 
     Read only is true when the mount or its superblock is. Lines that do not parse are left out.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Room:
-    """*free* in bytes for this user; *inodes* free, or -1 where the file system has no such limit."""
+    """*free* bytes and *inodes* for this user; -1 inodes where there is no such limit."""
 
     free: int
     inodes: int

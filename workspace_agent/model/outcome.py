@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from workspace_agent.model.problem import Problem
 
 
-
-
 @dataclass(frozen=True)
 class Ok:
     """Nothing to do; *why* says what was found."""
@@ -50,11 +48,22 @@ class Step(Protocol):
     """One idempotent thing: `check` only reads, `apply` may be repeated or killed anywhere."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Stable, as in `home.seed`: reports, flags and docs use it."""
+        ...
+
     @property
-    def needs(self) -> tuple[str, ...]: ...
-    def check(self) -> Check: ...
-    def apply(self, tell: Callable[[str], None]) -> None: ...
+    def needs(self) -> tuple[str, ...]:
+        """Names of steps that must not have failed."""
+        ...
+
+    def check(self) -> Check:
+        """Read, write nothing, and say what there is to do."""
+        ...
+
+    def apply(self, tell: Callable[[str], None]) -> None:
+        """Write; *tell* hears of progress and nothing else."""
+        ...
 
 
 class Status(Enum):

@@ -20,17 +20,16 @@ class Problem:
     where: str = ""
 
     def to_json(self) -> dict[str, str]:
-        """Return the fields as JSON-ready values; empty ones stay, so that readers need no defaults."""
+        """Return the fields as JSON-ready values; empty ones stay: readers need no defaults."""
         return asdict(self)
 
     def lines(self, word: str = "error") -> tuple[str, ...]:
         """Return the human form, one line each: what, then why, fix, where, then the slug."""
         body = (("why", self.why), ("fix", self.fix), ("where", self.where))
-        return (
-            f"{word}: {self.what}",
-            *(f"  {label}: {text}" for label, text in body if text),
-            f"  ({self.slug})",
-        )
+        rows = (f"{label}: {text}".split("\n") for label, text in body if text)
+        indented = [f"  {line}" if n == 0 else f"       {line}" for row in rows
+                    for n, line in enumerate(row)]  # fmt: skip
+        return (f"{word}: {self.what}", *indented, f"  ({self.slug})")
 
 
 class AgentError(Exception):

@@ -102,7 +102,9 @@ def _joined(entries: Sequence[str], old: str) -> str:
 
 
 def _assign(name: str, value: str, original: str | None) -> str:
-    same = "" if original is None or original == value else f' || [ "${name}" = {quoted(original)} ]'
+    same = (
+        "" if original is None or original == value else f' || [ "${name}" = {quoted(original)} ]'
+    )
     return f'if [ -z "${{{name}+x}}" ]{same}; then {name}={quoted(value)}; export {name}; fi\n'
 
 

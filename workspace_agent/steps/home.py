@@ -69,9 +69,7 @@ class HomeSeed:
             self._clear_stages()
             os.mkdir(stage, 0o700)
             source = self._chosen_source()
-            copied = copy_tree(
-                source, stage, prune=self._pruned(), exclude=self.exclude, tell=tell
-            )
+            copied = copy_tree(source, stage, prune=self._pruned(), exclude=self.exclude, tell=tell)
             mode = "merge" if os.path.isdir(self.target) else "fresh"
             files.commit(f"{stage}/{self.marker}", self._record(source, copied, mode))
             self.sync(volume)

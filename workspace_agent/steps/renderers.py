@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from workspace_agent.model.recipe import Recipe
 
 # pam_env knows no escape, cuts at `#`, and drops quotes; sudo and sshd are near enough.
-_PLAIN = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+,=~^-"
-)
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@%+,=~^-")
 
 BEGIN = "# >>> workspace-agent >>>"
 END = "# <<< workspace-agent <<<"
 
 
 def own_values(recipe: Recipe, env: Mapping[str, str]) -> dict[str, str]:
-    """Return what the recipe itself sets, as it is in *env*: no value of the container's, no secret.
+    """Return what the recipe itself sets, as it is in *env*: nothing secret.
 
     These stand in world-readable files that an image may carry.
     """
@@ -65,7 +63,7 @@ def fish(recipe: Recipe, base: Mapping[str, str], env: Mapping[str, str]) -> str
     lines = ["# Written by workspace-agent at every boot; edits are lost."]
     for name, value, original, secret in published(recipe, base):
         if not secret:
-            old = "" if original is None else f"; or test \"${name}\" = {_fish_word(original)}"
+            old = "" if original is None else f'; or test "${name}" = {_fish_word(original)}'
             lines.append(f"if not set -q {name}{old}; set -gx {name} {_fish_word(value)}; end")
     for name in recipe["prepend"]:
         for entry in reversed(env.get(name, "").split(":")):
@@ -78,7 +76,7 @@ def fish(recipe: Recipe, base: Mapping[str, str], env: Mapping[str, str]) -> str
 
 
 def with_block(text: str, lines: Sequence[str], *, top: bool) -> str:
-    """Return *text* with our block replaced by *lines*, at the *top* or the end; none removes it."""
+    """Return *text* with our block replaced, at the *top* or the end; no lines remove it."""
     kept = _without_block(text)
     if not lines:
         return kept

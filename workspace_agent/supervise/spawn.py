@@ -5,10 +5,10 @@ C modules only (`_signal`, not `signal`, whose enum costs 12 ms): PID 1 runs thi
 
 from __future__ import annotations
 
-import _signal
 import errno
 import os
 
+from workspace_agent.host.csignal import signal as _signal
 from workspace_agent.supervise import exitcode
 
 TYPE_CHECKING = False
@@ -36,9 +36,7 @@ class Spawned:
         self.error = error
 
 
-def spawn(
-    argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int]
-) -> Spawned:
+def spawn(argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int]) -> Spawned:
     """Fork and execute *argv* with *env*, signal *mask* restored; returns once the exec is decided.
 
     PATH is that of *env*. A file without an interpreter line runs under /bin/sh, as shells do.
@@ -74,14 +72,22 @@ def tty_kind() -> int:
 
 def lend(pgrp: int) -> None:
     """Make *pgrp* the foreground group of the terminal; both sides call it, whoever is first."""
-    try:
+    with _Indifferent():
         os.setpgid(pgrp, pgrp)
-    except OSError:
-        pass  # it has executed already, or is gone: its own call was in time
-    try:
+    with _Indifferent():
         os.tcsetpgrp(0, pgrp)
-    except OSError:
-        return
+
+
+class _Indifferent:
+    """Lets an OSError pass: the process has executed already, or is gone.
+
+    `contextlib` would be one more import of PID 1.
+    """
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, OSError)
 
 
 def executables(name: str, path: str) -> list[str]:

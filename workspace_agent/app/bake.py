@@ -1,0 +1,118 @@
+"""The static half of a boot, done once at image build."""
+
+from __future__ import annotations
+
+import marshal
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from workspace_agent.app import plans, private
+from workspace_agent.app.boot import run, wiring_steps
+from workspace_agent.app.facts import gather
+from workspace_agent.app.recipes import recipe_for
+from workspace_agent.config.load import load
+from workspace_agent.config.sources import Overlay
+from workspace_agent.fastpath import BAKED
+from workspace_agent.host import files
+from workspace_agent.model import layout
+from workspace_agent.model.outcome import Check, Ok, Report, Todo
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.steps.volume import Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workspace_agent.app.session import Session
+
+COMMAND = "/usr/local/bin/workspace-agent"
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of the image with exactly this content."""
+
+    path: str
+    data: bytes
+    name: str
+    mode: int = 0o644
+    needs: tuple[str, ...] = ()
+
+    def check(self) -> Check:
+        """Compare it."""
+        return Ok(self.path) if files.read(self.path) == self.data else Todo(self.path)
+
+    def apply(self, tell: Callable[[str], None]) -> None:
+        """Write it."""
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        files.commit(self.path, self.data, self.mode)
+
+
+@dataclass(frozen=True)
+class Bytecode:
+    """Compile every module, so that a read-only or foreign-owned install starts fast too."""
+
+    root: str
+    name: str = "image.bytecode"
+    needs: tuple[str, ...] = ()
+
+    def check(self) -> Check:
+        """Look whether each module has its file; it is not read (unchecked-hash)."""
+        import importlib.util
+
+        modules = [
+            f"{folder}/{name}"
+            for folder, _, names in os.walk(f"{self.root}/workspace_agent")
+            for name in names
+            if name.endswith(".py")
+        ]
+        missing = [m for m in modules if not files.exists(importlib.util.cache_from_source(m))]
+        return Todo(f"{len(missing)} modules") if missing else Ok(f"{len(modules)} modules")
+
+    def apply(self, tell: Callable[[str], None]) -> None:
+        """Compile, with hashes that are not checked: a boot then never stats a source."""
+        import compileall
+        import py_compile
+
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(
+            f"{self.root}/workspace_agent", quiet=2, force=True, invalidation_mode=mode
+        )
+
+
+def bake(session: Session) -> Report:
+    """Put the static half in place under *session*'s root; raises AgentError when not root."""
+    if os.geteuid() != 0:
+        raise AgentError(Problem("image.not-root", "only root can bake an image", fix="drop USER"))
+    image = Overlay(layout.IMAGE_PROFILE, trusted=True)
+    selector = session.environ.get("WORKSPACE_AGENT_PROFILE") or None
+    builtin = f"{session.root}/profiles"
+    profile = load(selector, environ=session.environ, builtin=builtin, overlays=(image,)).profile
+    path = session.environ.get("WORKSPACE_VOLUME") or next(
+        (c for c in profile.volume.candidates if "*" not in c), ""
+    )
+    facts = gather(
+        profile,
+        session.environ,
+        {},
+        root=session.root,
+        runtime=layout.RUNTIME,
+        container=True,
+        volume=Choice(path, True, "baked"),
+    )
+    recipe, _ = recipe_for(profile, facts, Report())
+    plan = plans.compiled(profile, facts, recipe, [layout.IMAGE_PROFILE, *_file(selector)])
+    steps = [step for step in wiring_steps(profile, facts, recipe) if step.name != "env.files"]
+    command = os.fsencode(private.launcher(session.root))
+    steps += [
+        File(COMMAND, command, "image.command", 0o755),
+        Bytecode(session.root),
+        File(f"{session.root}/{BAKED}", marshal.dumps(dict(plan)), "image.plan"),
+    ]
+    if not path:
+        steps = steps[:-1]  # a volume known only at boot: every boot asks the engine
+    return replace(run(steps, Report()), notes=())
+
+
+def _file(selector: str | None) -> list[str]:
+    return [selector] if selector and selector.endswith(".toml") else []

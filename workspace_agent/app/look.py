@@ -1,0 +1,88 @@
+"""Reading what a boot left: status. No lock, no agent needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workspace_agent.app import private
+from workspace_agent.app.session import Session, running
+from workspace_agent.model import layout
+from workspace_agent.model.problem import Problem
+from workspace_agent.model.words import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_NO_BOOT = Problem(
+    "agent.not-running",
+    "no boot has left a report here",
+    "no runtime folder with the agent's files was found",
+    "start the container with entrypoint.sh, or run `workspace-agent setup`",
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The state of this container as the files tell it."""
+
+    data: dict[str, Any]
+    problems: Sequence[Problem]
+
+    @property
+    def code(self) -> int:
+        """0, or 3 when something is not right."""
+        return 3 if self.problems else 0
+
+    def lines(self, verbose: bool = False) -> list[str]:
+        """Return the answer for people."""
+        boot, agent, made = self.data["boot"], self.data["agent"], self.data["private"]
+        if boot is None:
+            return [f"private environment  {made}"]
+        survives = "" if boot.get("survives", True) else " (ends with this container)"
+        rows = [
+            ("volume", f"{boot['volume']}{survives}"),
+            ("home", boot.get("home") or "as in the image"),
+            ("boot", f"{boot['status']}, {boot['path']} path, {duration(boot['secs'])}"),
+            ("workload", _workload(agent)),
+            ("private environment", made),
+        ]
+        steps = boot.get("steps", []) if verbose else []
+        return [f"{name:<20} {text}" for name, text in rows] + [
+            f"  {step['status']:<13} {step['name']:<14} {step['why']}" for step in steps
+        ]
+
+
+def status(session: Session) -> Found:
+    """Return what this boot's files say."""
+    boot, agent = session.read(layout.STATUS), session.read(layout.AGENT)
+    problems = [Problem(**one) for one in (boot or {}).get("problems", [])]
+    if boot is None:
+        problems.append(_NO_BOOT)
+    if agent is not None:
+        agent["running"] = running(agent)
+    made = private_state(session)
+    return Found({"boot": boot, "agent": agent, "private": made}, problems)
+
+
+def private_state(session: Session) -> str:
+    """Say how far the private environment is."""
+    import time
+
+    if private.is_whole(session.root):
+        return "ready"
+    state = session.read(private.STATE)
+    if state is None:
+        return "not made yet"
+    if state["phase"] == "making":
+        return f"being made for {duration(max(0.0, time.time() - state['since']))}"
+    return f"{state['phase']}: {state['why']}"
+
+
+def _workload(agent: dict[str, Any] | None) -> str:
+    if agent is None:
+        return "none: no agent has started one"
+    if "exit_code" in agent:
+        return f"ended with {agent['exit_code']}"
+    word = "runs" if agent["running"] else "was left by an agent that is gone"
+    return f"process {agent.get('workload', '?')} {word}"

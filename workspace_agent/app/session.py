@@ -1,0 +1,93 @@
+"""Where a verb stands: which container environment, which install, which runtime folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workspace_agent.app.engine import Opening, open_boot
+from workspace_agent.host import files, mounts, runtime
+from workspace_agent.model import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Session:
+    """The surroundings of one call of a verb; *environ* is the container's, flags laid over it."""
+
+    environ: Mapping[str, str]
+    root: str
+    container: bool
+    runtime: str
+
+    def open(self, *, strict: bool = True, dry_run: bool = False) -> Opening:
+        """Load the profile and gather the facts; raises ProfileError when *strict*."""
+        made = self.runtime
+        if not made and dry_run:
+            made = runtime.candidates(self.environ, self.container)[0]
+        elif not made:
+            made = runtime.make(self.environ, self.container)
+        return open_boot(
+            self.environ,
+            mounts.read_mounts(),
+            root=self.root,
+            runtime=made,
+            container=self.container,
+            strict=strict,
+        )
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return one of this boot's JSON files; None when it is absent, broken or newer."""
+        import json
+
+        data = files.read(f"{self.runtime}/{name}") if self.runtime else None
+        try:
+            found = json.loads(data) if data else None
+        except ValueError:
+            return None
+        known = isinstance(found, dict) and found.get("schema") == 1
+        return found if known else None
+
+    def workload_environ(self) -> dict[str, str]:
+        """Return the workload's environment as the boot wrote it; empty when none did."""
+        data = files.read(f"{self.runtime}/{layout.ENVIRON}") if self.runtime else None
+        return as_dict(data or b"")
+
+
+def find(flags: Mapping[str, str]) -> Session:
+    """Return the session of this process; *flags* are variables that stand for options."""
+    caller = dict(os.environ)
+    container = mounts.in_container(caller, mounts.read_mounts())
+    folder = runtime.find({**caller, **flags}, container)
+    environ = {**(_agents_environ(folder) or caller), **flags}
+    if "WORKSPACE_AGENT_RUNTIME" in caller:
+        environ["WORKSPACE_AGENT_RUNTIME"] = caller["WORKSPACE_AGENT_RUNTIME"]
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return Session(environ, root, container, folder)
+
+
+def as_dict(block: bytes) -> dict[str, str]:
+    """Return the variables of a block in the form of /proc/PID/environ."""
+    pairs = (os.fsdecode(item).partition("=") for item in block.split(b"\0") if item)
+    return {name: value for name, _, value in pairs}
+
+
+def running(agent: Mapping[str, Any] | None) -> bool:
+    """Say whether the process that *agent* (agent.json) names still is that process."""
+    if agent is None:
+        return False
+    stat = files.read(f"/proc/{agent.get('pid')}/stat") or b""
+    born = stat.rpartition(b")")[2].split()[19:20]
+    return bool(born) and int(born[0]) == agent.get("started")
+
+
+def _agents_environ(folder: str) -> dict[str, str]:
+    """Return the environment the running agent was given: a shell's own has been changed by us."""
+    here = Session({}, "", False, folder)
+    agent = here.read(layout.AGENT)
+    if agent is None or not running(agent):
+        return {}
+    return as_dict(files.read(f"/proc/{agent['pid']}/environ") or b"")

@@ -1,0 +1,47 @@
+"""The boot's steps from a person's shell: the same list, in the foreground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from workspace_agent.app import plans, records
+from workspace_agent.app.boot import LEFT_OUT
+from workspace_agent.app.engine import perform
+from workspace_agent.model.problem import AgentError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workspace_agent.app.session import Session
+    from workspace_agent.model.outcome import Report
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a set-up found and did; *header* are the facts one would ask for anyway."""
+
+    header: str
+    report: Report
+
+
+def set_up(
+    session: Session, *, dry_run: bool = False, only: Sequence[str] = (), skip: Sequence[str] = ()
+) -> Done:
+    """Run the steps; raises AgentError for a step name that does not exist."""
+    opening = session.open(dry_run=dry_run)
+    facts = opening.facts
+    header = f"volume {facts.volume.path} · {facts.volume.kind} · profile {opening.profile.name}"
+    report, recipe = perform(
+        opening, dry_run=dry_run, keep=lambda name: name not in skip and (not only or name in only)
+    )
+    known = {row.name for row in report.rows}
+    if unknown := sorted({*only, *skip} - known):
+        fix = f"the steps here are {', '.join(sorted(known))}"
+        raise AgentError(Problem("usage", f"there is no step `{unknown[0]}`", fix=fix))
+    chosen = replace(report, rows=tuple(r for r in report.rows if r.why != LEFT_OUT))
+    if not dry_run and not only and not skip:
+        records.write(facts, opening.profile, report, recipe)
+        records.keep(facts, opening.profile, report)
+        plans.stamp(facts, report, recipe)
+    return Done(header, chosen)

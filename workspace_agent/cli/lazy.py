@@ -1,0 +1,58 @@
+"""A group that knows its verbs by name and line, and loads one when it is called."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+
+import click
+
+# Section -> verb -> (module below cli, its help's first line; a test keeps them equal).
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Everyday": {
+        "run": ("run", "Set up the workspace, then run CMD and stay as its init"),
+        "setup": ("setup", "Make the workspace ready, and say what changed"),
+        "status": ("status", "Show the volume, the workload and how the last boot went"),
+        "env": ("env", "Run CMD with the workload's environment, or print it"),
+    },
+    "Plumbing": {
+        "profile": ("profile", "List, show or validate profiles"),
+        "doctor": ("doctor", "Check what this machine can do, and how to fix what it cannot"),
+        "image": ("image", "Put the static half in place, at image build"),
+        "completion": ("completion", "Print a completion script for bash, zsh or fish"),
+    },
+}
+
+VERBS = {name: entry for verbs in SECTIONS.values() for name, entry in verbs.items()}
+
+
+class LazyGroup(click.Group):
+    """Root help loads no verb; a wrong name gets a suggestion."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Load one verb."""
+        if name not in VERBS:
+            return None
+        module = import_module(f"workspace_agent.cli.{VERBS[name][0]}")
+        command: click.Command = getattr(module, VERBS[name][0])
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or say which one may have been meant."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], VERBS, 1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            raise click.UsageError(f"there is no verb `{args[0]}`{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections from the table."""
+        for section, verbs in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, line) for name, (_, line) in verbs.items()])

@@ -1,0 +1,150 @@
+"""The root of the command line: global flags, the exit codes, the one place errors are caught."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+
+import click
+
+from workspace_agent import __version__
+from workspace_agent.app import session as sessions
+from workspace_agent.cli import render
+from workspace_agent.cli.lazy import LazyGroup
+from workspace_agent.model.problem import AgentError, Problem
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+@dataclass
+class Options:
+    """The global flags of one call."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    color: str = "auto"
+    profile: str | None = None
+    volume: str | None = None
+    verb: str = ""
+
+    @cached_property
+    def session(self) -> sessions.Session:
+        """Find out where we are, once."""
+        return sessions.find(self.variables())
+
+    def variables(self) -> dict[str, str]:
+        """Return the flags as the variables that the boot path reads."""
+        table = {
+            "WORKSPACE_AGENT_PROFILE": self.profile,
+            "WORKSPACE_VOLUME": self.volume,
+            "WORKSPACE_AGENT_JSON": "1" if self.json else None,
+            "WORKSPACE_AGENT_QUIET": "1" if self.quiet else None,
+            "WORKSPACE_AGENT_VERBOSE": "1" if self.verbose else None,
+        }
+        return {name: value for name, value in table.items() if value}
+
+    def finish(self, answer: render.Answer) -> None:
+        """Print *answer* in the form asked for, and exit with its code."""
+        render.show(answer, self.verb, as_json=self.json, color=self.color, quiet=self.quiet)
+        sys.exit(answer.code)
+
+
+pass_options = click.make_pass_decorator(Options)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--profile",
+    metavar="NAME|FILE",
+    envvar="WORKSPACE_AGENT_PROFILE",
+    show_envvar=True,
+    help="The profile to use",
+)
+@click.option(
+    "--volume",
+    metavar="DIR",
+    envvar="WORKSPACE_VOLUME",
+    show_envvar=True,
+    help="The volume, where none of the profile's candidates is meant",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="WORKSPACE_AGENT_JSON",
+    show_envvar=True,
+    help="One JSON object on stdout, whatever happens",
+)
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    envvar="WORKSPACE_AGENT_QUIET",
+    show_envvar=True,
+    help="Only problems and the summary",
+)
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    envvar="WORKSPACE_AGENT_VERBOSE",
+    show_envvar=True,
+    help="Every row, and a traceback when the agent itself breaks",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    envvar="WORKSPACE_AGENT_COLOR",
+    show_envvar=True,
+    help="When to use colour",
+)
+@click.version_option(__version__, message="workspace-agent %(version)s")
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    profile: str | None,
+    volume: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    color: str,
+) -> None:
+    """Make the next GPU pod come back as the last one was left.
+
+    \b
+    Exit codes:
+      0  done                          3  done in part: usable, and not all is right
+      1  failed, and said why          4  not possible on this machine
+      2  wrong usage or profile        5  busy: somebody else holds the lock
+      `run` exits as CMD does: docs/reference/exit-codes.md
+    """  # fmt: skip
+    verb = ctx.invoked_subcommand or ""
+    ctx.obj = Options(as_json, quiet, verbose, color, profile, volume, verb)
+
+
+def entry(argv: list[str] | None = None) -> None:
+    """Run the command line; the only place where an error becomes an exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    as_json = "--json" in words
+    try:
+        cli.main(args=words, prog_name="workspace-agent", standalone_mode=False)
+    except click.UsageError as error:
+        usage = Problem("usage", error.format_message(), fix="`workspace-agent --help`")
+        code = USAGE
+        render.fail(usage, code, words, as_json=as_json)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except AgentError as error:
+        code = USAGE if error.problem.slug.startswith("profile.") else FAILED
+        render.fail(error.problem, code, words, as_json=as_json)
+    except Exception as error:
+        if "-v" in words or "--verbose" in words:
+            raise
+        what = f"the agent broke: {type(error).__name__}: {error}"
+        bug = Problem("agent.crashed", what, fix="run it again with -v, and report what it prints")
+        render.fail(bug, FAILED, words, as_json=as_json)

@@ -1,0 +1,52 @@
+"""`workspace-agent profile list | show | validate`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from workspace_agent.app import profiles
+from workspace_agent.cli import render
+from workspace_agent.cli.main import Options, pass_options
+from workspace_agent.config import load as profile_loading
+
+
+@click.group()
+def profile() -> None:
+    """List, show or validate profiles."""
+
+
+@profile.command("list")
+@pass_options
+def list_(options: Options) -> None:
+    """List the profiles that are shipped."""
+    names = profile_loading.names(f"{options.session.root}/profiles")
+    options.finish(render.Answer(0, names, {"profiles": list(names)}))
+
+
+@profile.command()
+@click.argument("name", required=False)
+@pass_options
+def show(options: Options, name: str | None) -> None:
+    """Print every key with its value and where that came from."""
+    loaded = profiles.loaded(options.session, name)
+    lines = profiles.as_lines(loaded)
+    options.finish(render.Answer(0, lines, profiles.as_data(loaded)))
+
+
+@profile.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@pass_options
+def validate(options: Options, files: tuple[str, ...]) -> None:
+    """Check profile files; every mistake of every file is listed.
+
+    \b
+    Exit codes:
+      0  no mistakes      2  mistakes, as FILE:LINE: KEY: what
+    """
+    found = [profiles.mistakes(options.session, os.path.abspath(path)) for path in files]
+    problems = [problem for problem in found if problem]
+    good = len(files) - len(problems)
+    lines = [f"{good} of {len(files)} without mistakes"]
+    options.finish(render.Answer(2 if problems else 0, lines, {"valid": good}, problems))

@@ -1,0 +1,110 @@
+"""The only thing that prints: an answer as lines for people or as one JSON object."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from workspace_agent.app.telling import counts
+from workspace_agent.model.outcome import Report, Row, Status
+from workspace_agent.model.problem import Problem
+from workspace_agent.model.words import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SCHEMA = "workspace-agent/1"
+
+_COLOURS = {
+    Status.OK: "green", Status.CHANGED: "cyan", Status.WOULD_CHANGE: "cyan",
+    Status.FAILED: "red", Status.BLOCKED: "red",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a verb has to say: *lines* for people, *data* for programs, problems for both."""
+
+    code: int = 0
+    lines: Sequence[str] = ()
+    data: object = None
+    problems: Sequence[Problem] = field(default_factory=tuple)
+
+
+def show(answer: Answer, verb: str, *, as_json: bool, color: str, quiet: bool = False) -> None:
+    """Print *answer*: lines on stdout and problems on stderr, or the envelope on stdout."""
+    if as_json:
+        click.echo(_envelope([verb], answer.code, answer.data, answer.problems))
+        return
+    coloured = wants_colour(sys.stdout, color)
+    for line in answer.lines if not quiet else answer.lines[-1:]:
+        click.echo(line, color=coloured)
+    for problem in answer.problems:
+        _problem(problem, "error" if answer.code in (1, 2) else "problem", color)
+
+
+def fail(problem: Problem, code: int, words: Sequence[str], *, as_json: bool) -> None:
+    """Print *problem* as the end of the call, and exit with *code*."""
+    if as_json:
+        verb = [word for word in words if not word.startswith("-")][:1]
+        click.echo(_envelope(verb, code, None, [problem]))
+    else:
+        _problem(problem, "error", "auto")
+    sys.exit(code)
+
+
+def row(one: Row, *, color: bool = False) -> str:
+    """Return a row of a plan or report: state, name, why, seconds."""
+    word = f"{one.status.value:<13}"
+    if color and one.status in _COLOURS:
+        word = click.style(word, fg=_COLOURS[one.status])
+    secs = duration(one.secs) if one.status is not Status.WOULD_CHANGE else ""
+    return f"  {word} {one.name:<14} {one.why:<52} {secs:>7}".rstrip()
+
+
+def report_lines(report: Report, header: str, color: bool, dry_run: bool) -> list[str]:
+    """Return a whole report: facts, rows, one summary line."""
+    rows = [row(one, color=color) for one in report.rows]
+    if dry_run:
+        todo, ok = report.count(Status.WOULD_CHANGE), report.count(Status.OK)
+        summary = f"{todo} to change, {ok} ok. Nothing was written."
+    else:
+        summary = f"{counts(report)} in {duration(report.secs)}"
+    return [header, "", *rows, "", summary]
+
+
+def wants_colour(stream: TextIO, choice: str) -> bool:
+    """Say whether *stream* gets colour: the flag, then NO_COLOR, FORCE_COLOR, then the terminal."""
+    if choice != "auto":
+        return choice == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _envelope(verb: Sequence[str], code: int, data: object, problems: Sequence[Problem]) -> str:
+    status = {0: "ok", 3: "degraded"}.get(code, "error")
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "command": list(verb),
+            "status": status,
+            "exit_code": code,
+            "data": data,
+            "problems": [problem.to_json() for problem in problems],
+        }
+    )
+
+
+def _problem(problem: Problem, word: str, choice: str) -> None:
+    first, *rest = problem.lines(word)
+    coloured = wants_colour(sys.stderr, choice)
+    head = first.replace(f"{word}:", click.style(f"{word}:", fg="red"), 1) if coloured else first
+    click.echo("\n".join([head, *rest]), err=True, color=coloured)
