@@ -38,21 +38,25 @@ EXPECTED = {
     "exec zsh -c": ALL,
     "exec fish -c": ALL,
     "exec workspace-agent env -- CMD": ALL,
-    "env -i bash -lc": ALL,
-    "su -c": ALL,
-    "su - -c": ALL,
-    "sudo CMD": ALL,
-    "sudo -i CMD": ALL,
+    "exec env -i bash -lc": ALL,
+    "exec su -c": ALL,
+    "exec su - -c": ALL,
+    "exec sudo CMD": frozenset({"HOME", "PATH", "PYTHON", "POD"}),
+    "exec sudo -i CMD": ALL,
+    "sudo CMD in a shell": ALL,
     "ssh host CMD": ALL,
     "ssh host bash -lc": ALL,
     "ssh host": ALL,
     "tmux pane": ALL,
 }
+# These are not command lines.
+PROSE = {"the workload", "python3 of the workload", "sudo CMD in a shell", "tmux pane"}
 EXEC = "the runtime gives an exec the environment of the image and the pod only"
 REASONS = {
     ("exec CMD", "ENV"): EXEC,
     ("exec python3 -c", "ENV"): EXEC,
     ("exec sh -c", "ENV"): EXEC,
+    ("exec sudo CMD", "ENV"): "sudo passes on what its caller has, and an exec has no more",
 }
 
 PROBE = """#!/bin/sh
@@ -126,14 +130,15 @@ def in_tmux(pod) -> str:
     return pod.text("cat", "/tmp/pane")
 
 
-@pytest.fixture(scope="module")
-def profiled_image(build, guide, base) -> str:
-    """The guide's image with a profile of its own, in place before the bake."""
+@pytest.fixture(scope="module", params=["baked", "unbaked"])
+def profiled_image(request, build, guide, base) -> str:
+    """Both of the guide's images, with a profile that is in place before the bake."""
     lines = r'schema = 1\n[env]\nHF_HOME = "{volume}/huggingface"\n'
     folder = "/etc/workspace-agent"
     profile = f"RUN mkdir -p {folder} && printf '{lines}' > {folder}/profile.toml\n"
-    bake = "RUN python3 -I"
-    return build("profiled", guide[0].replace(bake, profile + bake), base)
+    dockerfile = guide[request.param == "unbaked"]
+    agent = "COPY entrypoint.sh"
+    return build(f"profiled-{request.param}", dockerfile.replace(agent, profile + agent), base)
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +184,12 @@ def measured(running) -> dict[str, frozenset[str]]:
         "exec zsh -c": ("zsh", "-c", "/probe"),
         "exec fish -c": ("fish", "-c", "/probe"),
         "exec workspace-agent env -- CMD": ("workspace-agent", "env", "--", "/probe"),
-        "env -i bash -lc": ("env", "-i", "bash", "-lc", "/probe"),
-        "su -c": ("su", "-c", "/probe"),
-        "su - -c": ("su", "-", "-c", "/probe"),
-        "sudo CMD": ("sudo", "/probe"),
-        "sudo -i CMD": ("sudo", "-i", "/probe"),
+        "exec env -i bash -lc": ("env", "-i", "bash", "-lc", "/probe"),
+        "exec su -c": ("su", "-c", "/probe"),
+        "exec su - -c": ("su", "-", "-c", "/probe"),
+        "exec sudo CMD": ("sudo", "/probe"),
+        "exec sudo -i CMD": ("sudo", "-i", "/probe"),
+        "sudo CMD in a shell": ("bash", "-lc", "sudo /probe"),
     }
     said = {}
     for context, command in commands.items():
@@ -206,7 +212,7 @@ def markdown(table: dict[str, frozenset[str]]) -> str:
     rows = ["".join(head), "| --- |" + " --- |" * len(COLUMNS)]
     for context, cells in table.items():
         words = ("yes" if column in cells else "**no**" for column in COLUMNS)
-        name = context if context.startswith(("the ", "python3 of", "tmux")) else f"`{context}`"
+        name = context if context in PROSE else f"`{context}`"
         rows.append(f"| {name} | {' | '.join(words)} |")
     return "\n".join(rows)
 

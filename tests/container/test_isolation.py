@@ -94,15 +94,20 @@ def test_variables_that_steer_python(pod, ready, poison) -> None:
     assert done.out.splitlines()[1:] == list(given.values())
 
 
-@pytest.mark.parametrize("name", ["poison.pth", "sitecustomize.py"])
-def test_an_image_whose_site_packages_kill(pod, ready, tmp_path, name) -> None:
-    # site runs both in every interpreter that does not say -S
-    bad = tmp_path / name
-    bad.write_text(KILL)
+@pytest.mark.parametrize("name", ["poison.pth", "usercustomize.py", "sitecustomize.py"])
+def test_an_image_whose_site_packages_kill(pod, ready, name) -> None:
+    # site runs each of them in every interpreter that does not say -S
     target = f"/usr/lib/python3/dist-packages/{name}"
+    if name == "sitecustomize.py":
+        # Debian has one already, and it comes first
+        target = "$(python3 -c 'import sitecustomize as s; print(s.__file__)')"
+    script = f"""echo '{KILL.strip()}' > "{target}"
+exec /opt/workspace-agent/entrypoint.sh "$@"
+"""
     done = pod(
+        "-c", script, "sh",
         "sh", "-c", 'echo "$HOME"; python3 -c pass; test $? = 66 || echo not poisoned; exit 9',
-        volume=ready, options=[f"--volume={bad}:{target}:ro"],
+        volume=ready, options=["--entrypoint", "/bin/sh"],
     )  # fmt: skip
 
     booted(done)

@@ -11,6 +11,8 @@ import pytest
 pytestmark = pytest.mark.container
 
 NINE = ("sh", "-c", "exit 9")
+# A shell, an editor and Jupyter write to HOME when they start.
+NINE_WITH_A_HOME = ("sh", "-c", 'echo text > "$HOME/.probe" && exit 9')
 TERMINATION_LOG = "/dev/termination-log"
 
 
@@ -53,9 +55,9 @@ def test_a_read_only_volume(pod, volume) -> None:
 
 def test_a_read_only_volume_that_has_a_home(pod, volume) -> None:
     seeded(pod, volume)
-    boot = pod("sh", "-c", 'echo "$HOME"; exit 9', volume=f"{volume}:ro")
+    boot = pod(*NINE_WITH_A_HOME, volume=f"{volume}:ro")
 
-    assert boot.wait() == 9
+    assert boot.wait() == 9, boot.err
     assert "volume.read-only" in boot.err
 
 
@@ -74,12 +76,10 @@ def test_a_volume_that_filled_up_after_its_home_was_made(pod, mounted, enter, ru
     path = mounted("tmpfs", "size=80m,nr_inodes=512")  # the profile wants 64 MiB for a copy
     seeded(pod, path)
     run_out_of(enter, path)
-    boot = pod("sh", "-c", 'echo "$HOME"; exit 9', volume=path)
+    boot = pod(*NINE_WITH_A_HOME, volume=path)
 
-    assert boot.wait() == 9
+    assert boot.wait() == 9, boot.err
     assert "volume.full" in boot.err
-    # what is there can still be read and deleted, which is how a person gets out of this
-    assert boot.out == "/workspace/home\n"
 
 
 def test_a_home_that_does_not_fit_leaves_no_half_home(pod, mounted, enter) -> None:
@@ -104,8 +104,8 @@ def test_a_read_only_root_file_system(pod, volume, tmpfs) -> None:
     boot = pod("sh", "-c", 'echo "$HOME"; exit 9', volume=volume, read_only=True, options=tmpfs)
 
     assert boot.wait() == 9, boot.err
-    assert "Traceback" not in boot.err
     assert boot.out == "/workspace/home\n"
+    assert "Traceback" not in boot.err
 
 
 def test_a_read_only_root_file_system_and_no_volume(pod) -> None:
