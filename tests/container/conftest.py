@@ -271,6 +271,18 @@ def shared_pod(image: str) -> Iterator[Pods]:
         yield started
 
 
+@pytest.fixture(scope="session", name="podman")
+def podman_fixture(machine: None) -> Callable[..., subprocess.CompletedProcess]:
+    """Any podman command."""
+    return podman
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[..., object]:
+    """Poll a condition: `until(lambda: path.exists(), "what it means")`."""
+    return wait_until
+
+
 @pytest.fixture
 def volume(tmp_path: Path) -> Path:
     """An empty volume."""

@@ -10,6 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.container
 
+MANY = 3000
 LEAVE = """
 echo kept > "$HOME/notes"
 cp "$HOME/notes" /workspace/bin/tool
@@ -112,6 +113,58 @@ def test_deleting_the_marker_gives_fresh_defaults_and_keeps_the_old_ones(pod, vo
     assert (volume / "home" / ".bashrc").read_text() != "# mine\n"
     copies = [path.read_text() for path in volume.rglob(".bashrc")]
     assert "# mine\n" in copies
+
+
+def test_the_same_container_can_be_started_again(pod, podman, volume) -> None:
+    # its /run is as the first start left it
+    again = pod("sh", "-c", 'echo "$HOME"', volume=volume)
+    assert again.wait() == 0, again.err
+
+    podman("start", again.name)
+    assert again.wait() == 0, again.err
+    assert again.out.splitlines() == ["/workspace/home"] * 2
+
+
+def many_files(pod, volume: Path, *command: str, **options: object):
+    """Boot an image whose home has MANY files."""
+    script = f"""mkdir /root/many && cd /root/many
+i=0; while [ $i -lt {MANY} ]; do echo $i > $i; i=$((i + 1)); done
+cd / && exec /opt/workspace-agent/entrypoint.sh "$@"
+"""
+    entrypoint = ["--entrypoint", "/bin/sh"]
+    return pod("-c", script, "sh", *command, volume=volume, options=entrypoint, **options)
+
+
+def assert_whole(home: Path) -> None:
+    assert {path.name: path.read_text() for path in (home / "many").iterdir()} == {
+        str(i): f"{i}\n" for i in range(MANY)
+    }
+    assert (home / ".packet-init").exists()
+
+
+def test_a_pod_that_was_killed_in_its_first_copy_is_made_good(pod, podman, volume, until) -> None:
+    first = many_files(pod, volume, "sleep", "infinity")
+    until(lambda: next(volume.rglob("many"), None), "the copy has begun")
+    podman("kill", "--signal", "KILL", first.name)
+    first.wait()
+    first.remove()
+
+    second = many_files(pod, volume, "true")
+    assert second.wait() == 0, second.err
+    assert_whole(volume / "home")
+    left = [path for path in volume.rglob("many") if path.parent != volume / "home"]
+    assert left == []
+
+
+def test_two_pods_that_start_at_once_on_an_empty_volume_share_one_home(pod, volume) -> None:
+    both = [many_files(pod, volume, "sh", "-c", 'ls "$HOME/many" | wc -l') for _ in range(2)]
+
+    for one in both:
+        assert one.wait() == 0, one.err
+        assert one.out == f"{MANY}\n", one.err
+    assert_whole(volume / "home")
+    left = [path for path in volume.rglob("many") if path.parent != volume / "home"]
+    assert left == []
 
 
 def test_an_upgrade_from_unbaked_to_baked_keeps_the_home(pod, image, unbaked_image, volume) -> None:
