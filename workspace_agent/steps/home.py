@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import time
 from dataclasses import dataclass, field
@@ -51,7 +50,7 @@ class HomeSeed:
 
     def check(self) -> Check:
         """Look at the marker, which alone decides."""
-        if os.path.islink(self.target) or os.path.isfile(self.target):
+        if self._is_blocked():
             return Blocked(self._in_the_way())
         if files.exists(self._marker):
             return Ok(self._seeded())
@@ -73,28 +72,51 @@ class HomeSeed:
             mode = "merge" if os.path.isdir(self.target) else "fresh"
             files.commit(f"{stage}/{self.marker}", self._record(source, copied, mode))
             self.sync(volume)
-            self._publish(stage)
+            self._publish(stage, volume)
             self.sync(volume)
         finally:
             os.close(volume)
-            shutil.rmtree(stage, ignore_errors=True)
+            _remove_tree(stage)
+            files.remove(_apart(stage))
 
     @property
     def _marker(self) -> str:
         return f"{self.target}/{self.marker}"
 
-    def _publish(self, stage: str) -> None:
+    def _is_blocked(self) -> bool:
+        try:
+            return not stat.S_ISDIR(os.lstat(self.target).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _publish(self, stage: str, volume: int) -> None:
+        os.makedirs(os.path.dirname(self.target), exist_ok=True)
         try:
             os.rename(stage, self.target)  # replaces an empty folder, and nothing else
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            _merge(stage, self.target, self.marker)
+            self._merge(stage, volume)
+
+    def _merge(self, stage: str, volume: int) -> None:
+        """Add what the home lacks, touch nothing that is there, and give the marker last.
+
+        The marker waits beside the stage, so that its one rename leaves nothing to tidy up.
+        """
+        _add(stage, self.target, leave=self.marker)
+        os.rename(f"{stage}/{self.marker}", _apart(stage))
+        _remove_tree(stage)
+        self.sync(volume)
+        if not files.exists(self._marker):  # another pod may have finished first
+            os.rename(_apart(stage), self._marker)
 
     def _clear_stages(self) -> None:
-        for name in os.listdir(self.state):
-            if name.startswith("stage-"):
-                shutil.rmtree(f"{self.state}/{name}", ignore_errors=True)
+        """Remove what killed boots left; renamed first, so that no live one publishes a part."""
+        left = [name for name in os.listdir(self.state) if name.startswith("stage-")]
+        for n, name in enumerate(left):
+            gone = f"{self.state}/stage-{self.boot_id}.{n}"
+            os.rename(f"{self.state}/{name}", gone)
+            _remove_tree(gone)
 
     def _chosen_source(self) -> str:
         if not self.skeleton or is_small(self.source):
@@ -197,30 +219,28 @@ def is_small(home: str) -> bool:
     return entries <= SMALL_ENTRIES and total <= SMALL_BYTES
 
 
-def _merge(stage: str, target: str, marker: str) -> None:
-    """Add what *target* lacks, touch nothing that is there, and give the marker last."""
-    for folder, names, leaves in os.walk(stage):
-        below = os.path.relpath(folder, stage)
-        into = os.path.normpath(f"{target}/{below}")
-        for name in list(names):
-            if os.path.islink(f"{folder}/{name}"):
-                names.remove(name)
-                leaves.append(name)
-            elif not _make_like(f"{folder}/{name}", f"{into}/{name}"):
-                names.remove(name)  # something else has that name: it and all below stay
-        for name in leaves:
-            if below != "." or name != marker:
-                _link(f"{folder}/{name}", f"{into}/{name}")
-    _link(f"{stage}/{marker}", f"{target}/{marker}")
+def _apart(stage: str) -> str:
+    return f"{stage}.marker"
 
 
-def _make_like(model: str, path: str) -> bool:
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return os.path.isdir(path) and not os.path.islink(path)
-    os.chmod(path, stat.S_IMODE(os.lstat(model).st_mode))
-    return True
+def _remove_tree(path: str) -> None:
+    import shutil  # 4 ms; a warm boot removes nothing
+
+    files.remove(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _add(folder: str, into: str, leave: str = "") -> None:
+    for name in sorted(os.listdir(folder)):
+        source, target = f"{folder}/{name}", f"{into}/{name}"
+        if name == leave:
+            continue
+        if not stat.S_ISDIR(os.lstat(source).st_mode):
+            _link(source, target)
+        elif not files.exists(target):
+            os.rename(source, target)  # whole, with its modes and times
+        elif stat.S_ISDIR(os.lstat(target).st_mode):
+            _add(source, target)
 
 
 def _link(source: str, target: str) -> None:
