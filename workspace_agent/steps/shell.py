@@ -56,8 +56,9 @@ class ShellHooks:
         stale = tuple(one.path for one in self.wanted if not one.is_there())
         if not stale:
             return Ok(f"{len(self.wanted)} files lead to this boot's environment")
-        if not os.access("/etc", os.W_OK):
-            return Skip("/etc cannot be written: shells see what the image provides")
+        folder = next((f for f in map(os.path.dirname, stale) if not os.access(f, os.W_OK)), "")
+        if folder:
+            return Skip(f"{folder} cannot be written: shells see what the image provides")
         return Todo(f"{len(stale)} files", stale)
 
     def apply(self, tell: Callable[[str], None]) -> None:
