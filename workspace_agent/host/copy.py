@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from workspace_agent.host import files
 from workspace_agent.model.recipe import matches
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def copy_tree(
 ) -> Copied:
     """Copy what is in *source* into the folder *target*, which must be there and empty.
 
-    Modes (without set-id bits), mtimes, symbolic and hard links are kept. Folders in *prune*
-    (device, inode), other devices, special files and what cannot be read are left out and listed.
+    Modes (without set-id bits), mtimes, symbolic and hard links are kept as far as the volume
+    takes them. Folders in *prune* (device, inode) are left out; other devices, special files and
+    what cannot be read are left out and listed.
     Raises OSError when the volume itself refuses (full, read-only, stale, input/output error).
     """
     job = _Job(source, prune, exclude, tell)
@@ -78,9 +80,7 @@ def _folder(job: _Job, below: str, target: str, device: int) -> None:
             if error.errno in _FATAL:
                 raise
             job.done.skipped.append((name, os.strerror(error.errno or 0)))
-    info = os.lstat(here)
-    os.chmod(target, info.st_mode & _MODE)
-    os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+    _dress(target, os.lstat(here))
 
 
 def _entry(job: _Job, name: str, path: str, target: str, device: int) -> None:
@@ -104,8 +104,7 @@ def _entry(job: _Job, name: str, path: str, target: str, device: int) -> None:
 
 def _file(job: _Job, path: str, target: str, info: os.stat_result) -> None:
     first = job.links.get((info.st_dev, info.st_ino))
-    if first is not None:
-        os.link(first, target, follow_symlinks=False)
+    if first is not None and _linked(first, target):
         return
     reader = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -123,12 +122,33 @@ def _write(reader: int, target: str, info: os.stat_result, job: _Job) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     writer = os.open(target, flags, 0o600)
     try:
-        while piece := os.read(reader, _PIECE):
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(writer, view) :]
-            job.tell(f"{job.done.files} files")
-        os.fchmod(writer, info.st_mode & _MODE)
-        os.utime(writer, ns=(info.st_atime_ns, info.st_mtime_ns))
-    finally:
-        os.close(writer)  # on NFS this is where a full volume says so
+        try:
+            while piece := os.read(reader, _PIECE):
+                files.write_all(writer, piece)
+                job.tell(f"{job.done.files} files")
+            _dress(writer, info)
+        finally:
+            os.close(writer)  # on NFS this is where a full volume says so
+    except OSError:
+        files.remove(target)  # half a file is worse than none
+        raise
+
+
+def _linked(first: str, target: str) -> bool:
+    try:
+        os.link(first, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _FATAL:
+            raise
+        return False  # a volume without hard links gets a second copy
+    return True
+
+
+def _dress(target: str | int, info: os.stat_result) -> None:
+    """Give *target* the mode and times of *info*; volumes without such things refuse that."""
+    try:
+        os.chmod(target, info.st_mode & _MODE)
+        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 # State files are a few KiB; a larger one is not ours.
 READ_LIMIT = 1 << 20
@@ -45,11 +46,14 @@ def commit(path: str, text: str | bytes, mode: int = 0o644, *, durable: bool = F
 def write_in_place(path: str, text: str) -> None:
     """Overwrite an existing file that cannot be renamed over, such as a bind-mounted one.
 
-    Raises OSError, also when it does not exist or is a symbolic link.
+    It is shortened last: a kill in between must not leave it empty. Raises OSError, also when it
+    does not exist or is a symbolic link.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    data = os.fsencode(text)
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        write_all(fd, os.fsencode(text))
+        write_all(fd, data)
+        os.ftruncate(fd, len(data))
     finally:
         os.close(fd)
 
@@ -61,6 +65,8 @@ def read(path: str, limit: int = READ_LIMIT) -> bytes | None:
     except OSError:
         return None
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
         data = os.read(fd, limit + 1)
         while 0 < len(data) <= limit:
             more = os.read(fd, limit + 1 - len(data))

@@ -76,7 +76,7 @@ class BindHome:
 class LinkHome:
     """Link *entries* of the image's home to the home on the volume; a final `/` marks a folder.
 
-    What the image has under such a name is moved aside once, in the container's own layer; its
+    What the image has under such a name is moved aside, in the container's own layer; its
     content was copied when the home was seeded.
     """
 
@@ -105,9 +105,7 @@ class LinkHome:
             # A link to a folder that is not there would make `mkdir -p` fail on it.
             os.makedirs(target if entry.endswith("/") else os.path.dirname(target), exist_ok=True)
             if files.exists(path) and not os.path.islink(path):
-                aside = f"{path}.image"
-                if not files.exists(aside):
-                    os.rename(path, aside)
+                os.rename(path, _aside(path))
             temporary = f"{path}.link"
             files.remove(temporary)
             os.symlink(target, temporary)
@@ -118,8 +116,14 @@ class LinkHome:
         return f"{self.image_home}/{bare}", f"{self.home}/{bare}"
 
     def _is_linked(self, entry: str) -> bool:
+        # Also true where one of the homes, or a folder between, is the other by another name.
         path, target = self._pair(entry)
-        try:
-            return os.readlink(path) == target
-        except OSError:
-            return False
+        return os.path.realpath(path) == os.path.realpath(target)
+
+
+def _aside(path: str) -> str:
+    """Return a free name for what stands at *path*: a program may put a file over our link."""
+    n = 1
+    while files.exists(name := f"{path}.image" + f"-{n}" * (n > 1)):
+        n += 1
+    return name
