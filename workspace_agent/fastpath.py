@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         packages: list[str]
         profiles: list[tuple[str, int, int]]  # path, mtime in ns, size; -1 when absent
         recipe: Recipe
+        fish: bool  # whether the image has a fish to tell
         command: list[str]
         grace: float
         termination_log: str
@@ -44,12 +45,18 @@ if TYPE_CHECKING:
 
 BAKED = "baked"
 
+# These answer or fail; only a network's or a helper process's volume can hang.
+_LOCAL = ("ext4", "xfs", "btrfs", "overlay", "tmpfs", "zfs")
+
 # How long the fast path itself waits for the volume before it leaves the question to the engine,
 # which has its own, longer patience and says what it found.
 PATIENCE = 0.5
 
 # The agent's variables that change nothing of the plan.
-_HARMLESS = ("WORKSPACE_AGENT_DISABLE", "WORKSPACE_AGENT_BANNER", "WORKSPACE_AGENT_QUIET")
+_HARMLESS = tuple(
+    f"WORKSPACE_AGENT_{name}"
+    for name in ("BANNER", "DISABLE", "JSON", "PARENT_DEATH", "PRIVATE", "QUIET", "VERBOSE")
+)
 
 
 def settings(environ: Mapping[str, str]) -> dict[str, str]:
@@ -76,7 +83,9 @@ def load(root: str) -> Plan | None:
     return plan if plan.get("version") == __version__ else None
 
 
-def holds(plan: Plan, environ: Mapping[str, str], mounts: Mapping[str, object]) -> bool:
+def holds(
+    plan: Plan, environ: Mapping[str, str], mounts: Mapping[str, tuple[str, str, bool]]
+) -> bool:
     """Say whether the whole of *plan* is true here, so that nothing has to be done."""
     return (
         plan["volume"] in mounts
@@ -84,19 +93,22 @@ def holds(plan: Plan, environ: Mapping[str, str], mounts: Mapping[str, object]) 
         and plan["image_home"] == environ.get("HOME", plan["image_home"])
         and plan["settings"] == settings(environ)
         and all(file_state(path) == (path, when, size) for path, when, size in plan["profiles"])
-        and _within(PATIENCE, plan)
+        and _within(PATIENCE, plan, mounts[plan["volume"]][0] in _LOCAL)
     )
 
 
 def volume_holds(plan: Plan) -> bool:
     """Say whether the volume is as the stamp says: complete, writable, with room, unchanged."""
     volume = plan["volume"]
-    if files.read(plan["stamp"]) != stamp_text(plan) or not os.access(volume, os.W_OK):
-        return False
-    room = os.statvfs(volume)
-    full = room.f_bavail == 0 or (room.f_files > 0 and room.f_favail == 0)
-    absent = not any(files.exists(path) for path in plan["absent"])
-    return not full and absent and files.exists(plan["marker"])
+    try:
+        if files.read(plan["stamp"]) != stamp_text(plan) or not os.access(volume, os.W_OK):
+            return False
+        room = os.statvfs(volume)
+        full = room.f_bavail == 0 or (room.f_files > 0 and room.f_favail == 0)
+        absent = not any(files.exists(path) for path in plan["absent"])
+        return not full and absent and files.exists(plan["marker"])
+    except OSError:
+        return False  # the engine asks again, and says what it found
 
 
 def stamp_text(plan: Plan) -> bytes:
@@ -115,18 +127,16 @@ def file_state(path: str) -> tuple[str, int, int]:
     return (path, info.st_mtime_ns, info.st_size)
 
 
-def _within(seconds: float, plan: Plan) -> bool:
+def _within(seconds: float, plan: Plan, local: bool) -> bool:
+    if local:
+        return volume_holds(plan)
     answer = []
     done = _thread.allocate_lock()
     done.acquire()
 
     def ask() -> None:
-        try:
-            answer.append(volume_holds(plan))
-        except OSError:
-            pass  # the engine asks again, and says what it found
-        finally:
-            done.release()
+        answer.append(volume_holds(plan))
+        done.release()
 
     _thread.start_new_thread(ask, ())
     return done.acquire(timeout=seconds) and answer == [True]

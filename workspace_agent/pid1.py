@@ -1,9 +1,18 @@
 """What entrypoint.sh runs, as `python -I -S pid1.py CMD...`: no site, no environment, no cwd."""
 
+import marshal
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, root)
+
+try:  # a baked image has all of the fast path in one file: see bundle.py
+    with open(f"{root}/bundle.{sys.implementation.cache_tag}", "rb") as handle:
+        loader, codes = marshal.load(handle)
+    exec(loader, {"__name__": "workspace_agent.bundle", "ROOT": root, "CODES": codes})
+except Exception:
+    pass  # there is none, or it is damaged: the modules' own files serve
 
 try:
     from workspace_agent.start import main

@@ -6,6 +6,7 @@ whatever fails or hangs does so in a child, and the workload starts all the same
 
 from __future__ import annotations
 
+import errno
 import os
 from time import monotonic
 
@@ -129,6 +130,11 @@ def _take(boot: Boot, plan: Plan) -> None:
         files.commit(f"{boot.runtime}/{layout.SECRETS_SH}", secret, 0o600)
         files.commit(f"{boot.runtime}/{layout.ENV_SH}", plain)
         files.commit(f"{boot.runtime}/{layout.ENVIRON}", as_block(boot.env), 0o600)
+        if plan["fish"]:
+            from workspace_agent.steps import renderers  # for images with fish, 1 ms
+
+            text = renderers.fish(recipe, boot.environ, boot.env)
+            files.commit(f"{boot.runtime}/{layout.ENV_FISH}", text)
         millis = (monotonic() - boot.began) * 1000
         report = {"schema": 1, "status": "ok", "path": "fast", "volume": plan["volume"],
                   "home": recipe["home"], "secs": round(millis / 1000, 6), "steps": [],
@@ -146,23 +152,28 @@ def as_block(env: Mapping[str, str]) -> bytes:
 def _run(boot: Boot, mask: set[int]) -> int:
     argv = boot.argv or boot.command or HOLD
     started = spawn.spawn(argv, boot.env, mask)
-    boot.record["workload"] = started.pid
     if started.error:
-        word = "was not found" if started.error == 2 else "cannot be executed"
-        problem = {"slug": "workload.not-started", "what": f"`{argv[0]}` {word}",
-                   "why": os.strerror(started.error), "fix": "check the container's command",
-                   "where": ""}  # fmt: skip
-        boot.problems.append(problem)
-        boot.say(f"{problem['what']}: {problem['why']}")
-    _record(boot, "running")
-    _terminate_log(boot, "running", None)
-    code = init.attend(started.pid, init.Duty(boot.grace, started.tty))
+        code = exitcode.not_started(started.error)
+        _not_started(boot, argv[0], started.error)
+    else:
+        boot.record["workload"] = started.pid
+        _record(boot, "running")
+        _terminate_log(boot, "running", None)
+        code = init.attend(started.pid, init.Duty(boot.grace, started.tty))
     if started.tty == spawn.LEND:
         spawn.lend(os.getpgrp())
     boot.record["exit_code"] = code
     _record(boot, "exited")
     _terminate_log(boot, "exited", code)
     return code
+
+
+def _not_started(boot: Boot, name: str, error: int) -> None:
+    word = "was not found" if error == errno.ENOENT else "cannot be executed"
+    what, why = f"`{name}` {word}", os.strerror(error)
+    boot.say(f"{what}: {why}")
+    boot.problems.insert(0, {"slug": "workload.not-started", "what": what, "why": why,
+                             "fix": "check the container's command", "where": ""})  # fmt: skip
 
 
 def _record(boot: Boot, phase: str) -> None:
@@ -234,8 +245,8 @@ def _untouched(boot: Boot, mask: set[int] | None = None) -> int:
         _signal.signal(number, _signal.SIG_DFL)
     argv = boot.argv or HOLD
     error = spawn.execute(argv, {**boot.environ, **_running_env(boot)})
-    boot.say(f"`{argv[0]}`: {os.strerror(error)}")
-    return exitcode.NOT_FOUND if error == 2 else exitcode.CANNOT_EXECUTE
+    _not_started(boot, argv[0], error)
+    return exitcode.not_started(error)
 
 
 def _running_env(boot: Boot) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from workspace_agent import bundle
 from workspace_agent.app import plans, private
 from workspace_agent.app.boot import run, wiring_steps
 from workspace_agent.app.facts import gather
@@ -107,6 +108,7 @@ def bake(session: Session) -> Report:
     steps += [
         File(COMMAND, command, "image.command", 0o755),
         Bytecode(session.root),
+        File(bundle.path(session.root), bundle.collect(session.root), "image.bundle"),
         File(f"{session.root}/{BAKED}", marshal.dumps(dict(plan)), "image.plan"),
     ]
     if not path:

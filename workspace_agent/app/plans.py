@@ -48,6 +48,7 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
         "packages": [facts.fill(profile, path) for path in profile.path.python],
         "profiles": [fastpath.file_state(path) for path in profiles],
         "recipe": recipe,
+        "fish": files.exists("/etc/fish"),
         "command": list(profile.workload.command),
         "grace": profile.workload.grace,
         "termination_log": profile.report.termination_log,

@@ -10,7 +10,7 @@ from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.recipe import is_name, quoted
-from workspace_agent.supervise import spawn
+from workspace_agent.supervise import exitcode, spawn
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -35,7 +35,7 @@ def env(options: Options, cmd: tuple[str, ...]) -> None:
         # What the caller has and the workload has not (TERM, SSH_*) stays the caller's.
         error = spawn.execute(cmd, {**os.environ, **found})
         click.echo(f"workspace-agent: `{cmd[0]}`: {os.strerror(error)}", err=True)
-        raise click.exceptions.Exit(127 if error == 2 else 126)
+        raise click.exceptions.Exit(exitcode.not_started(error))
     lines = [f"export {name}={quoted(value)}" for name, value in sorted(found.items())
              if is_name(name)]  # fmt: skip
     options.finish(render.Answer(0, lines, {"env": found}))

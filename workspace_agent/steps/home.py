@@ -214,7 +214,10 @@ def is_small(home: str) -> bool:
         for name in names:
             if entries > SMALL_ENTRIES or total > SMALL_BYTES:
                 return False
-            info = os.lstat(f"{folder}/{name}")
+            try:
+                info = os.lstat(f"{folder}/{name}")
+            except OSError:
+                continue  # gone while we count
             total += info.st_size if stat.S_ISREG(info.st_mode) else 0
     return entries <= SMALL_ENTRIES and total <= SMALL_BYTES
 

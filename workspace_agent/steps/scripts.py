@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class SetupScripts:
 
     def check(self) -> Check:
         """Compare the scripts with this boot's record."""
-        scripts = self._scripts()
+        scripts = list(self._scripts())
         if not scripts:
             return Skip("no setup.sh, no setup.d")
         if not self.runtime:
@@ -59,20 +58,22 @@ class SetupScripts:
                 continue
             problem = self._one(path, tell)
             failed += [problem] if problem else []
-            done.append(identity)
+            done += dict.fromkeys((identity, _identity(path)))  # it may have changed itself
             if self.runtime:
                 files.commit(f"{self.runtime}/{layout.SCRIPTS}", dumps(done) + "\n")
         if failed:
             raise AgentError(failed[0])
 
-    def _scripts(self) -> list[str]:
-        first = [self.file] if os.path.isfile(self.file) else []
+    def _scripts(self) -> Iterator[str]:
+        """Yield setup.sh and then those of setup.d, which setup.sh may just have put there."""
+        if os.path.isfile(self.file):
+            yield self.file
         try:
             names = sorted(os.listdir(self.folder))
         except OSError:
-            return first
+            return
         paths = [f"{self.folder}/{name}" for name in names if not name.startswith(".")]
-        return first + [p for p in paths if os.path.isfile(p) and _is_script(p)]
+        yield from (path for path in paths if os.path.isfile(path) and _is_script(path))
 
     def _record(self) -> list[str]:
         data = files.read(f"{self.runtime}/{layout.SCRIPTS}") if self.runtime else None
@@ -115,9 +116,14 @@ def _is_script(path: str) -> bool:
 
 
 def _shell() -> str:
+    import shutil  # 4 ms; only where there are scripts
+
     return shutil.which("bash") or "/bin/sh"
 
 
 def _identity(path: str) -> str:
-    info = os.stat(path)
+    try:
+        info = os.stat(path)
+    except OSError:
+        return f"{path} is gone"
     return f"{path} {info.st_mtime_ns} {info.st_size}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 # The agent itself failed before the workload ran; `timeout`, `env` and `docker run` use the same.
@@ -10,6 +11,11 @@ CANNOT_EXECUTE = 126
 NOT_FOUND = 127
 
 TERM = 15
+
+
+def not_started(error: int) -> int:
+    """Return the code for a command whose exec failed with errno *error*, as shells have it."""
+    return NOT_FOUND if error == errno.ENOENT else CANNOT_EXECUTE
 
 
 def exit_code(status: int, *, stopping: bool = False) -> int:

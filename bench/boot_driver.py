@@ -1,0 +1,118 @@
+"""Runs inside a container, as root with CAP_SYS_ADMIN: time starts of several entrypoints, interleaved.
+
+Each start is PID 1 of a fresh PID namespace, its container state reset before it, with
+`sleep 0.2` for a workload so that whatever runs beside is over and counted. CPU is user + system
+of everything the start waited for, from wait4; wall time is that until the workload printed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import sys
+import time
+
+CLONE_NEWPID = 0x20000000
+AGENT = "/opt/workspace-agent/entrypoint.sh"
+VOLUME = "/workspace"
+RUNTIME = "/run/workspace-agent"
+WORKLOAD = ["/bin/sh", "-c", "echo; exec sleep 0.2"]
+STATE = ("etc/passwd", "etc/bash.bashrc", "etc/environment", "etc/zsh/zshenv")
+OURS = ("etc/profile.d/workspace-agent.sh", "etc/fish/conf.d/workspace-agent.fish",
+        "etc/sudoers.d/workspace-agent", "etc/ssh/sshd_config.d/workspace-agent.conf")  # fmt: skip
+
+
+def main() -> None:
+    baked, rounds = sys.argv[1] == "baked", int(sys.argv[2])
+    first = "first boot, baked" if baked else "first boot, unbaked"
+    warm = "baked, known volume" if baked else "unbaked, known volume"
+    variants = {
+        "floor: sh + sleep": (WORKLOAD, True),
+        "bash baseline, known volume": (["/bench/baseline.sh", *WORKLOAD], True),
+        "bash baseline, first boot": (["/bench/baseline.sh", *WORKLOAD], False),
+        warm: ([AGENT, *WORKLOAD], True),
+        first: ([AGENT, *WORKLOAD], False),
+    }
+    pristine = remember()
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    written = 0
+    for number in range(rounds + 1):
+        for name, (argv, known) in variants.items():
+            reset(pristine, baked)
+            clear(VOLUME)
+            if known:
+                measure(argv)  # makes the volume known
+                reset(pristine, baked)
+            before = listing(VOLUME)
+            sample = measure(argv)
+            written += name == warm and listing(VOLUME) != before
+            if number:  # the first round warms the caches
+                samples[name].append(sample)
+    json.dump({"samples": samples, "rounds": rounds, "warm_boots_that_wrote": written}, sys.stdout)
+
+
+def measure(argv: list[str]) -> tuple[float, float]:
+    """Return (CPU ms, wall ms until the workload's first byte)."""
+    reader, writer = os.pipe()
+    began = time.monotonic()
+    outer = os.fork()
+    if outer == 0:
+        ctypes.CDLL(None).unshare(CLONE_NEWPID)
+        os.close(reader)
+        inner = os.fork()
+        if inner == 0:
+            os.dup2(writer, 1)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            os.execv(argv[0], argv)
+        os.close(writer) if writer != 1 else None
+        _, status, used = os.wait4(inner, 0)
+        os.write(3 if False else REPORT[1], b"%f %d\n" % ((used.ru_utime + used.ru_stime) * 1e3, status))
+        os._exit(0)
+    os.close(writer)
+    os.read(reader, 1)
+    wall = (time.monotonic() - began) * 1e3
+    os.waitpid(outer, 0)
+    os.close(reader)
+    cpu, status = os.read(REPORT[0], 64).split()
+    if int(status):
+        raise SystemExit(f"{argv} ended with wait status {int(status)}")
+    return float(cpu), wall
+
+
+REPORT = os.pipe()
+
+
+def remember() -> dict[str, bytes]:
+    return {name: open(f"/{name}", "rb").read() for name in STATE if os.path.exists(f"/{name}")}
+
+
+def reset(pristine: dict[str, bytes], baked: bool) -> None:
+    """Make this a fresh container again, as far as a boot changes it."""
+    shutil.rmtree(RUNTIME, ignore_errors=True)
+    for name, data in pristine.items():
+        with open(f"/{name}", "wb") as handle:
+            handle.write(data)
+    if not baked:
+        for name in OURS:
+            if os.path.exists(f"/{name}"):
+                os.unlink(f"/{name}")
+
+
+def clear(folder: str) -> None:
+    for name in os.listdir(folder):
+        path = f"{folder}/{name}"
+        shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def listing(folder: str) -> list[tuple[str, int, int]]:
+    found = []
+    for here, _, names in os.walk(folder):
+        for path in (here, *(f"{here}/{name}" for name in names)):
+            info = os.lstat(path)
+            found.append((path, info.st_ctime_ns, info.st_size))
+    return sorted(found)
+
+
+main()
