@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workspace_agent.host import command, files
@@ -34,16 +34,18 @@ class SetupScripts:
     run: Callable[..., command.Finished] = command.run
     name: str = "scripts"
     needs: tuple[str, ...] = ("volume.ready",)
+    # What has run where no runtime folder can keep it: the re-check must know.
+    memory: list[str] = field(default_factory=list, compare=False)
 
     def check(self) -> Check:
         """Compare the scripts with this boot's record."""
         scripts = list(self._scripts())
         if not scripts:
             return Skip("no setup.sh, no setup.d")
-        if not self.runtime:
-            return Todo("this machine keeps no record: they run at every set-up", tuple(scripts))
         done = self._record()
         left = tuple(path for path in scripts if _identity(path) not in done)
+        if left and not self.runtime:
+            return Todo("this machine keeps no record: they run at every set-up", left)
         if left:
             return Todo(f"{len(left)} to run", left)
         return Ok(f"{len(scripts)} run in this boot")
@@ -59,8 +61,7 @@ class SetupScripts:
             problem = self._one(path, tell)
             failed += [problem] if problem else []
             done += dict.fromkeys((identity, _identity(path)))  # it may have changed itself
-            if self.runtime:
-                files.commit(f"{self.runtime}/{layout.SCRIPTS}", dumps(done) + "\n")
+            self._keep(done)
         if failed:
             raise AgentError(failed[0])
 
@@ -76,7 +77,9 @@ class SetupScripts:
         yield from (path for path in paths if os.path.isfile(path) and _is_script(path))
 
     def _record(self) -> list[str]:
-        data = files.read(f"{self.runtime}/{layout.SCRIPTS}") if self.runtime else None
+        if not self.runtime:
+            return self.memory
+        data = files.read(f"{self.runtime}/{layout.SCRIPTS}")
         if data is None:
             return []
         import json  # only where there are scripts
@@ -86,6 +89,12 @@ class SetupScripts:
         except ValueError:
             return []
         return [str(item) for item in found] if isinstance(found, list) else []
+
+    def _keep(self, done: list[str]) -> None:
+        if self.runtime:
+            files.commit(f"{self.runtime}/{layout.SCRIPTS}", dumps(done) + "\n")
+        else:
+            self.memory[:] = done
 
     def _one(self, path: str, tell: Callable[[str], None]) -> Problem | None:
         logs = f"{self.runtime}/{layout.LOGS}"
