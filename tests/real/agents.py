@@ -217,9 +217,11 @@ class Terminal:
         """Wait until *text* is shown, after what was waited for before."""
         wanted = text.encode()
         limit = time.monotonic() + DEADLINE
+        more = True
         while wanted not in self._seen[self._from :]:
-            if time.monotonic() > limit or not self._read(0.05):
+            if time.monotonic() > limit or not more:
                 pytest.fail(f"{text!r} was not shown; this was:\n{self.text}")
+            more = self._read(0.05)
         self._from += self._seen[self._from :].index(wanted) + len(wanted)
         return self
 

@@ -16,6 +16,7 @@ LENT = spawn.LEND
 GRACE = 25.0
 
 STOPPED = "the workload stopped"
+STOPPED_IN_FRONT = "the workload stopped, and we have the terminal"
 CLOCK = "the clock"
 
 SUSPEND = (SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -31,8 +32,8 @@ def replay(
     done: list[Action] = []
     for second, event in history:
         actions = []
-        if event == STOPPED:
-            actions += duty.on_stop()
+        if event in (STOPPED, STOPPED_IN_FRONT):
+            actions += duty.on_stop(foreground=event == STOPPED_IN_FRONT)
         elif event != CLOCK:
             actions += duty.on_signal(int(event), second)
         actions += duty.on_time(second)
@@ -159,3 +160,25 @@ def test_a_ctrl_z_after_our_own_stop_was_resumed_is_a_ctrl_z_again() -> None:
 @pytest.mark.parametrize("tty", [NO_TTY, HAND_OVER])
 def test_where_nobody_could_resume_us_a_stopped_workload_does_not_stop_us(tty: int) -> None:
     assert [] == replay([(0.0, STOPPED)], tty)
+
+
+def test_a_workload_that_stopped_for_a_terminal_which_we_have_gets_it_and_goes_on() -> None:
+    expected = [(1.0, LEND, 0), (1.0, SEND, SIGCONT)]
+
+    assert expected == replay([(1.0, STOPPED_IN_FRONT)], LENT)
+
+
+@pytest.mark.parametrize("tty", [NO_TTY, HAND_OVER])
+def test_a_terminal_that_was_not_lent_is_not_given(tty: int) -> None:
+    assert [] == replay([(1.0, STOPPED_IN_FRONT)], tty)
+
+
+def test_our_own_stop_holds_even_when_we_have_the_terminal() -> None:
+    history = [(0.0, SIGTSTP), (0.1, STOPPED_IN_FRONT)]
+
+    assert [(0.0, SEND, SIGSTOP), (0.0, PAUSE, 0)] == replay(history, LENT)
+
+
+@pytest.mark.parametrize("tty, expected", [(LENT, [(REGAIN, 0)]), (NO_TTY, []), (HAND_OVER, [])])
+def test_only_a_lent_terminal_is_taken_back_at_the_end(tty: int, expected: list) -> None:
+    assert expected == Duty(GRACE, tty).on_end()

@@ -26,8 +26,8 @@ _SUSPEND = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 # What Duty asks for.
 SEND = "send"  # (SEND, number): to the workload's group
 PAUSE = "pause"  # stop ourselves until CONT, as the workload is
-REGAIN = "regain"  # take the lent terminal back
-LEND = "lend"  # and give it again
+REGAIN = "regain"  # take the lent terminal back, if the workload has it
+LEND = "lend"  # and give it again, if we have it
 
 
 class Duty:
@@ -66,11 +66,20 @@ class Duty:
             self._deadline = now + self._grace
         return [(SEND, number)]
 
-    def on_stop(self) -> list[tuple[str, int]]:
-        """Answer the workload having stopped itself (a person's Ctrl-Z)."""
+    def on_stop(self, foreground: bool = False) -> list[tuple[str, int]]:
+        """Answer the workload having stopped by itself: by Ctrl-Z, or for want of the terminal.
+
+        *foreground* says that we have the terminal: `fg` sends no CONT to a job that runs.
+        """
         if self._paused or self._tty != spawn.LEND:
             return []  # our own STOP, or nobody who could bring us back
+        if foreground:
+            return [(LEND, 0), (SEND, _signal.SIGCONT)]
         return [(REGAIN, 0), (PAUSE, 0)]
+
+    def on_end(self) -> list[tuple[str, int]]:
+        """Answer the end of the workload."""
+        return [(REGAIN, 0)] if self._tty == spawn.LEND else []
 
     def on_time(self, now: float) -> list[tuple[str, int]]:
         """Answer the clock: the grace is over, or it is not."""
@@ -92,6 +101,7 @@ def attend(child: int, duty: Duty, also: Iterable[int] = EVERY) -> int:
     while True:
         status = _reap(child, duty)
         if status is not None:
+            _act(child, duty.on_end())
             return exit_code(status, stopping=duty.stopping)
         pause = duty.wait(monotonic())
         info = _signal.sigwaitinfo(also) if pause is None else _signal.sigtimedwait(also, pause)
@@ -112,7 +122,7 @@ def _reap(child: int, duty: Duty) -> int | None:
         if pid == 0:
             return ended
         if pid == child and os.WIFSTOPPED(status):
-            _act(child, duty.on_stop())
+            _act(child, duty.on_stop(spawn.is_foreground()))
         elif pid == child:
             ended = status
 
@@ -123,8 +133,10 @@ def _act(child: int, actions: list[tuple[str, int]]) -> None:
             _send(child, number)
         elif what == PAUSE:
             os.kill(os.getpid(), _signal.SIGSTOP)
+        elif what == LEND:
+            spawn.lend(child)
         else:
-            spawn.lend(child if what == LEND else os.getpgrp())
+            spawn.lend(os.getpgrp(), child)
 
 
 def _send(child: int, number: int) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # How the workload comes to its terminal.
 NO_TTY = 0  # none on stdin, or not ours to give: a session of its own
 HAND_OVER = 1  # we lead the session (a container's `-t`): the workload's session takes the terminal
-LEND = 2  # a shell leads it (a person's machine): same session, the workload becomes foreground
+LEND = 2  # a shell leads it (a person's machine): same session, in the foreground when we are
 
 # CPython ignores these two for itself, and an exec would pass that on; subprocess resets the
 # same pair. Its handler for INT goes with the exec.
@@ -60,6 +60,8 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int]) -> S
     os.close(reader)
     if error:
         os.waitpid(pid, 0)
+        if tty == LEND:
+            lend(os.getpgrp(), pid)
     return Spawned(0 if error else pid, tty, error)
 
 
@@ -80,18 +82,31 @@ def tty_kind() -> int:
     if os.getsid(0) == os.getpid():
         return HAND_OVER
     try:
-        foreground = os.isatty(1) and os.tcgetpgrp(0) == os.getpgrp()
+        os.tcgetpgrp(0)
     except OSError:
-        return NO_TTY
-    return LEND if foreground else NO_TTY
+        return NO_TTY  # another session's
+    return LEND if os.isatty(1) else NO_TTY
 
 
-def lend(pgrp: int) -> None:
-    """Make *pgrp* the foreground group of the terminal; both sides call it, whoever is first."""
+def lend(pgrp: int, holder: int | None = None) -> None:
+    """Give the terminal to group *pgrp* if group *holder* (ours) has it; else it stays.
+
+    Both sides of a start call it, whoever is first. What a shell has put into the background
+    must not take the terminal from it, not even to give it back.
+    """
     with _Indifferent():
         os.setpgid(pgrp, pgrp)
     with _Indifferent():
-        os.tcsetpgrp(0, pgrp)
+        if os.tcgetpgrp(0) == (os.getpgrp() if holder is None else holder):
+            os.tcsetpgrp(0, pgrp)
+
+
+def is_foreground() -> bool:
+    """Say whether our own group has the terminal on stdin."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
 class _Indifferent:
@@ -151,7 +166,7 @@ def _become(
     """Turn this child into the workload; never returns."""
     try:
         if tty == LEND:
-            lend(os.getpid())
+            lend(os.getpid(), os.getpgid(os.getppid()))
         else:
             os.setsid()
         if tty == HAND_OVER:
