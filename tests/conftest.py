@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from workspace_agent.app.facts import Facts
+from workspace_agent.host.interpreter import Interpreter
 from workspace_agent.host.room import Room
+from workspace_agent.steps.volume import Choice
 
 PLENTY = Room(free=1 << 40, inodes=1 << 20, read_only=False)
 
@@ -110,3 +113,26 @@ def _object(path: str) -> object:
         with open(path, "rb") as handle:
             return stat.S_IMODE(mode), handle.read()
     return stat.filemode(mode)
+
+
+@pytest.fixture
+def facts() -> Callable[..., Facts]:
+    """Return `facts(at, **fields)`: a pod below the folder *at*, with nothing of this machine."""
+    return _facts
+
+
+def _facts(at: Path, **fields: object) -> Facts:
+    usual = {
+        "environ": {"PATH": "/usr/bin:/bin", "HOME": f"{at}/image"},
+        "root": f"{at}/install",
+        "runtime": f"{at}/run",
+        "container": True,
+        "system": False,
+        "uid": 0,
+        "user": "root",
+        "image_home": f"{at}/image",
+        "volume": Choice(f"{at}/volume", True, "ext4"),
+        "python": Interpreter("/usr/bin/python3", "", "cp311-x86_64"),
+        "boot_id": "b00t",
+    }
+    return Facts(**{**usual, **fields})
