@@ -1,0 +1,38 @@
+"""One record: what, why, fix, where, slug."""
+
+from __future__ import annotations
+
+from workspace_agent.model.problem import AgentError, Problem
+
+FULL = Problem("a.b", "it is not right", "this\nand that", "do this", "/there:7")
+
+
+def test_the_human_form_has_what_then_why_fix_where_and_the_slug_last() -> None:
+    assert (
+        "error: it is not right",
+        "  why: this",
+        "       and that",
+        "  fix: do this",
+        "  where: /there:7",
+        "  (a.b)",
+    ) == FULL.lines()
+
+
+def test_what_is_empty_has_no_line() -> None:
+    assert ("degraded: x", "  (a.b)") == Problem("a.b", "x").lines("degraded")
+
+
+def test_in_json_every_field_is_there() -> None:
+    assert {"slug": "a.b", "what": "x", "why": "", "fix": "", "where": ""} == Problem(
+        "a.b", "x"
+    ).to_json()
+
+
+def test_json_leads_back_to_the_same_problem() -> None:
+    assert FULL == Problem(**FULL.to_json())
+
+
+def test_an_error_carries_its_problem_and_says_what() -> None:
+    error = AgentError(FULL)
+
+    assert (FULL, "it is not right") == (error.problem, str(error))
