@@ -17,14 +17,20 @@ case $here in
 *) here=. ;;
 esac
 
-# The private interpreter once it is whole; until then any Python that is new enough.
+# The private interpreter once it is whole; until then any Python that is new enough. The usual
+# places come before PATH, which may begin with a folder of the volume: nothing there runs as us.
+new_enough() { "$1" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; }
+
 python=
 if [ -e "$here/venv/complete" ] && [ -x "$here/venv/bin/python" ]; then
 	python=$here/venv/bin/python
 else
-	for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 /usr/bin/python3; do
+	volume=${WORKSPACE_VOLUME:-/workspace}
+	for name in /usr/local/bin/python3 /usr/bin/python3 /opt/conda/bin/python3 \
+		python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
 		found=$(command -v "$name") || continue
-		if "$found" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+		case $found in "$volume"/*) continue ;; esac
+		if new_enough "$found"; then
 			python=$found
 			break
 		fi

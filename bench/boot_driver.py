@@ -1,4 +1,4 @@
-"""Runs inside a container, as root with CAP_SYS_ADMIN: time starts of several entrypoints, interleaved.
+"""Runs inside a container, as root with CAP_SYS_ADMIN: time several entrypoints, interleaved.
 
 Each start is PID 1 of a fresh PID namespace, its container state reset before it, with
 `sleep 0.2` for a workload so that whatever runs beside is over and counted. CPU is user + system
@@ -19,6 +19,7 @@ AGENT = "/opt/workspace-agent/entrypoint.sh"
 VOLUME = "/workspace"
 RUNTIME = "/run/workspace-agent"
 WORKLOAD = ["/bin/sh", "-c", "echo; exec sleep 0.2"]
+BARE = ["/usr/bin/python3", "-I", "-S", "-c", f"import os; os.execv('/bin/sh', {WORKLOAD!r})"]
 STATE = ("etc/passwd", "etc/bash.bashrc", "etc/environment", "etc/zsh/zshenv")
 OURS = ("etc/profile.d/workspace-agent.sh", "etc/fish/conf.d/workspace-agent.fish",
         "etc/sudoers.d/workspace-agent", "etc/ssh/sshd_config.d/workspace-agent.conf")  # fmt: skip
@@ -29,7 +30,8 @@ def main() -> None:
     first = "first boot, baked" if baked else "first boot, unbaked"
     warm = "baked, known volume" if baked else "unbaked, known volume"
     variants = {
-        "floor: sh + sleep": (WORKLOAD, True),
+        "floor: the workload alone": (WORKLOAD, True),
+        "bare python3 -I -S": (BARE, True),
         "bash baseline, known volume": (["/bench/baseline.sh", *WORKLOAD], True),
         "bash baseline, first boot": (["/bench/baseline.sh", *WORKLOAD], False),
         warm: ([AGENT, *WORKLOAD], True),
@@ -66,9 +68,10 @@ def measure(argv: list[str]) -> tuple[float, float]:
             os.dup2(writer, 1)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             os.execv(argv[0], argv)
-        os.close(writer) if writer != 1 else None
+        os.close(writer)
         _, status, used = os.wait4(inner, 0)
-        os.write(3 if False else REPORT[1], b"%f %d\n" % ((used.ru_utime + used.ru_stime) * 1e3, status))
+        spent = (used.ru_utime + used.ru_stime) * 1e3
+        os.write(REPORT[1], b"%f %d\n" % (spent, status))
         os._exit(0)
     os.close(writer)
     os.read(reader, 1)

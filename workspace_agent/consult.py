@@ -95,8 +95,11 @@ def _work(boot: Boot, mask: set[int], trouble: Mapping[str, str] | None, writer:
     """Be the engine; never returns."""
     code = 1
     try:
+        if boot.lock >= 0:
+            os.close(boot.lock)  # or an engine stuck on a dead volume would hold it for ever
         os.setsid()  # a stop of the boot reaches the engine and not ourselves
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        _signal.signal(_signal.SIGTERM, _leave)  # a script that runs has to be ended, too
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
         def send(kind: str, value: object = None) -> None:
@@ -114,6 +117,10 @@ def _work(boot: Boot, mask: set[int], trouble: Mapping[str, str] | None, writer:
             traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _leave(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _listen(engine: int, reader: int) -> Any:

@@ -48,6 +48,7 @@ class Boot:
         self.termination_log = "/dev/termination-log"
         self.problems: list[dict[str, str]] = []
         self.record: dict[str, object] = {}
+        self.lock = -1
         self.refused = ""  # why the workload must not start; only a profile can ask for that
 
     @staticmethod
@@ -133,8 +134,10 @@ def _take(boot: Boot, plan: Plan) -> None:
         if plan["fish"]:
             from workspace_agent.steps import renderers  # for images with fish, 1 ms
 
-            text = renderers.fish(recipe, boot.environ, boot.env)
-            files.commit(f"{boot.runtime}/{layout.ENV_FISH}", text)
+            secrets = f"{boot.runtime}/{layout.SECRETS_FISH}"
+            plain, secret = renderers.fish(recipe, boot.environ, boot.env, secrets)
+            files.commit(secrets, secret, 0o600)
+            files.commit(f"{boot.runtime}/{layout.ENV_FISH}", plain)
         millis = (monotonic() - boot.began) * 1000
         report = {"schema": 1, "status": "ok", "path": "fast", "volume": plan["volume"],
                   "home": recipe["home"], "secs": round(millis / 1000, 6), "steps": [],
@@ -179,9 +182,7 @@ def _not_started(boot: Boot, name: str, error: int) -> None:
 def _record(boot: Boot, phase: str) -> None:
     if not boot.runtime:
         return
-    stat = files.read("/proc/self/stat") or b""
-    born = stat.rpartition(b")")[2].split()[19:20]
-    facts = {"schema": 1, "pid": os.getpid(), "started": int(born[0]) if born else 0,
+    facts = {"schema": 1, "pid": os.getpid(), "started": _started("self"),
              "phase": phase, "root": boot.root, **boot.record}  # fmt: skip
     try:
         files.commit(f"{boot.runtime}/{layout.AGENT}", dumps(facts) + "\n")
@@ -207,7 +208,10 @@ def _terminate_log(boot: Boot, phase: str, code: int | None) -> None:
 
 
 def _lock(boot: Boot) -> int:
-    """Take the runtime folder; returns who else holds it, or 0. PID 1 is alone by definition."""
+    """Take the runtime folder; returns who else holds it, or 0.
+
+    PID 1 is alone by definition and takes no lock; its record tells the others.
+    """
     if os.getpid() == 1 or not boot.runtime:
         return 0
     import fcntl
@@ -220,7 +224,25 @@ def _lock(boot: Boot) -> int:
         return int(holder) if holder.isdigit() else -1
     os.truncate(fd, 0)
     os.write(fd, b"%d\n" % os.getpid())
-    return 0  # the descriptor stays open, and with it the lock
+    boot.lock = fd  # the lock lives as long as the descriptor
+    return _recorded(boot.runtime)
+
+
+def _recorded(folder: str) -> int:
+    """Return the agent that the record names, if it lives; else 0."""
+    words = (files.read(f"{folder}/{layout.AGENT}") or b"").replace(b",", b"").split()
+    try:
+        pid, started = (int(words[words.index(key) + 1]) for key in (b'"pid":', b'"started":'))
+    except (ValueError, IndexError):
+        return 0
+    return pid if started and _started(pid) == started else 0
+
+
+def _started(pid: int | str) -> int:
+    """Return when process *pid* started, in clock ticks since boot, or 0 if there is none."""
+    stat = files.read(f"/proc/{pid}/stat") or b""
+    born = stat.rpartition(b")")[2].split()[19:20]
+    return int(born[0]) if born else 0
 
 
 def _adopt_orphans() -> None:

@@ -59,16 +59,14 @@ class Bytecode:
 
     def check(self) -> Check:
         """Look whether each module has its file; it is not read (unchecked-hash)."""
-        import importlib.util
-
         modules = [
             f"{folder}/{name}"
             for folder, _, names in os.walk(f"{self.root}/workspace_agent")
             for name in names
             if name.endswith(".py")
         ]
-        missing = [m for m in modules if not files.exists(importlib.util.cache_from_source(m))]
-        return Todo(f"{len(missing)} modules") if missing else Ok(f"{len(modules)} modules")
+        stale = [module for module in modules if not _is_compiled(module)]
+        return Todo(f"{len(stale)} modules") if stale else Ok(f"{len(modules)} modules")
 
     def apply(self, tell: Callable[[str], None]) -> None:
         """Compile, with hashes that are not checked: a boot then never stats a source."""
@@ -79,6 +77,16 @@ class Bytecode:
         compileall.compile_dir(
             f"{self.root}/workspace_agent", quiet=2, force=True, invalidation_mode=mode
         )
+
+
+def _is_compiled(module: str) -> bool:
+    """Say whether the module's bytecode is of this very source, and will not be compared again."""
+    import importlib.util
+
+    source = files.read(module) or b""
+    head = (files.read(importlib.util.cache_from_source(module)) or b"")[:16]
+    unchecked = (1).to_bytes(4, "little")  # hash-based, not checked: PEP 552
+    return head == importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(source)
 
 
 def bake(session: Session) -> Report:

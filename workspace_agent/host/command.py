@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 # Enough to say why; the whole output is in the log.
 TAIL_BYTES = 2000
 
-# After a time limit: what a script has to put its things away.
-_LAST_WORDS = 2.0
+# After a time limit, or when the boot is stopped: what a script has to put its things away. Less
+# than PID 1 gives us (consult.py), or scripts would outlive us.
+_LAST_WORDS = 0.5
 
 
 @dataclass(frozen=True)

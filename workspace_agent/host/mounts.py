@@ -24,7 +24,7 @@ def parse_mountinfo(text: str) -> dict[str, tuple[str, str, bool]]:
     Read only is true when the mount or its superblock is. Lines that do not parse are left out.
     """
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         head, dash, tail = line.partition(" - ")
         fields, rest = head.split(" "), tail.split(" ")
         if not dash or len(fields) < 6 or len(rest) < 3:
@@ -67,9 +67,9 @@ def _pid_namespace(root: str) -> str:
 
 
 def _unescaped(field: str) -> str:
-    """Undo the kernel's octal escapes of space, tab, newline and backslash."""
+    """Undo the kernel's octal escapes; that of the backslash last."""
     if "\\" not in field:
         return field
-    for code, char in (("040", " "), ("011", "\t"), ("012", "\n"), ("134", "\\")):
+    for code, char in (("040", " "), ("011", "\t"), ("012", "\n"), ("043", "#"), ("134", "\\")):
         field = field.replace("\\" + code, char)
     return field

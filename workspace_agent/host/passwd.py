@@ -13,7 +13,7 @@ from workspace_agent.host import files
 
 def entry(text: str, uid: int) -> tuple[str, str]:
     """Return (user name, home) of the first line for *uid*, or two empty strings."""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         fields = line.split(":")
         if len(fields) == 7 and fields[2] == str(uid):
             return fields[0], fields[5]
@@ -45,8 +45,8 @@ def move_home(path: str, user: str, home: str) -> bool:
         return False
     old = read(path)
     new = with_home(old, user, home)
-    if new == old:
-        return f":{home}:" in new
+    if new == old:  # as it should be, or there is no such user
+        return with_home(old, user, "") != old
     try:
         files.commit(path, new, 0o644)
     except OSError:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Files of an earlier container in the same pod: an emptyDir at /run survives its restart.
-_STALE = (layout.STATUS, layout.AGENT, layout.BANNER, layout.SCRIPTS, layout.SECRETS_SH)
+_STALE = (layout.STATUS, layout.AGENT, layout.BANNER, layout.SCRIPTS, layout.SECRETS_SH,
+          layout.SECRETS_FISH)  # fmt: skip
 
 
 def candidates(environ: Mapping[str, str], container: bool) -> list[str]:

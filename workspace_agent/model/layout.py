@@ -21,12 +21,14 @@ STATE = ".workspace-agent"
 PROFILE_IN_STATE = "profile.toml"
 ATTEMPTS_IN_STATE = "attempts"
 STAMPS_IN_STATE = "stamps"
+SEEDED_IN_STATE = "seeded"  # a home was made here once: a missing marker means "again"
 BOOTS_IN_STATE = "boots"
 
 # Runtime files, each with one writer.
 ENV_SH = "env.sh"  # what shells source
 ENV_FISH = "env.fish"  # the same for fish
 SECRETS_SH = "secrets.sh"  # 0600: the secret part of env.sh
+SECRETS_FISH = "secrets.fish"  # 0600: the same for fish
 ENVIRON = "environ"  # 0600: the workload's environment, NUL-separated as in /proc
 STATUS = "status.json"  # the report of this boot
 AGENT = "agent.json"  # who runs, and how it ended

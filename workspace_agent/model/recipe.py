@@ -124,7 +124,11 @@ def _home(recipe: Recipe) -> str:
     if not recipe["home"] or recipe["image_home"] in ("", "/"):
         return ""
     old, new = quoted(recipe["image_home"]), quoted(recipe["home"])
-    return f'if [ "${{HOME-}}" = {old} ] && [ -d {new} ]; then HOME={new}; export HOME; fi\n'
+    # bash without HOME takes it from passwd, but does not export it.
+    return (
+        f'if [ "${{HOME-}}" = {old} ] && [ -d {new} ]; then HOME={new}; fi\n'
+        f'if [ "${{HOME-}}" = {new} ]; then export HOME; fi\n'
+    )
 
 
 def _banner(path: str) -> str:

@@ -13,10 +13,13 @@ from workspace_agent import __version__
 from workspace_agent.host import files
 from workspace_agent.host.copy import Copied, copy_tree
 from workspace_agent.host.syncing import syncfs
+from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted
+from workspace_agent.steps.merge import add_missing, place, put_back
+from workspace_agent.steps.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,31 +60,36 @@ class HomeSeed:
         if problem := self._unusable():
             return Blocked(problem)
         if os.path.isdir(self.target):
+            if files.exists(self._seeded_before):
+                return Todo("the marker was removed: fresh defaults, your versions in a backup")
             return Todo("the marker is missing: defaults that are not there are added")
         return Todo(f"first boot: {self.source} is copied")
 
     def apply(self, tell: Callable[[str], None]) -> None:
-        """Stage, sync, rename; or merge into a home that is there."""
+        """Stage, sync, rename; or lay the defaults into a home that is there."""
         volume = os.open(os.path.dirname(self.state), os.O_RDONLY | os.O_DIRECTORY)
-        stage = f"{self.state}/stage-{self.boot_id}"
         try:
-            self._clear_stages()
-            os.mkdir(stage, 0o700)
-            source = self._chosen_source()
-            copied = copy_tree(source, stage, prune=self._pruned(), exclude=self.exclude, tell=tell)
-            mode = "merge" if os.path.isdir(self.target) else "fresh"
-            files.commit(f"{stage}/{self.marker}", self._record(source, copied, mode))
-            self.sync(volume)
-            self._publish(stage, volume)
-            self.sync(volume)
+            with Stage(self.state, self.boot_id) as stage:
+                self._fill(stage, tell)
+                self.sync(volume)
+                self._publish(stage, volume)
+                self.sync(volume)
+            if not files.exists(self._seeded_before):
+                files.commit(self._seeded_before, f"{self.boot_id}\n")
+        except FileNotFoundError:
+            # A stage that was held for dead is gone; then somebody else has made the home.
+            if not files.exists(self._marker):
+                raise
         finally:
             os.close(volume)
-            _remove_tree(stage)
-            files.remove(_apart(stage))
 
     @property
     def _marker(self) -> str:
         return f"{self.target}/{self.marker}"
+
+    @property
+    def _seeded_before(self) -> str:
+        return f"{self.state}/{layout.SEEDED_IN_STATE}"
 
     def _is_blocked(self) -> bool:
         try:
@@ -89,34 +97,41 @@ class HomeSeed:
         except (FileNotFoundError, NotADirectoryError):
             return False
 
-    def _publish(self, stage: str, volume: int) -> None:
+    def _fill(self, stage: Stage, tell: Callable[[str], None]) -> None:
+        source = self._chosen_source()
+        copied = copy_tree(
+            source, stage.tree, prune=self._pruned(), exclude=self.exclude, tell=stage.alive(tell)
+        )
+        mode = "fresh"
+        if os.path.isdir(self.target):
+            mode = "reset" if files.exists(self._seeded_before) else "merge"
+        files.commit(f"{stage.tree}/{self.marker}", self._record(source, copied, mode))
+
+    def _publish(self, stage: Stage, volume: int) -> None:
         os.makedirs(os.path.dirname(self.target), exist_ok=True)
         try:
-            os.rename(stage, self.target)  # replaces an empty folder, and nothing else
+            os.rename(stage.tree, self.target)  # replaces an empty folder, and nothing else
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            self._merge(stage, volume)
+            if not files.exists(self._marker):  # another pod may have finished first
+                self._merge(stage, volume)
 
-    def _merge(self, stage: str, volume: int) -> None:
-        """Add what the home lacks, touch nothing that is there, and give the marker last.
-
-        The marker waits beside the stage, so that its one rename leaves nothing to tidy up.
-        """
-        _add(stage, self.target, leave=self.marker)
-        os.rename(f"{stage}/{self.marker}", _apart(stage))
-        _remove_tree(stage)
+    def _merge(self, stage: Stage, volume: int) -> None:
+        """Lay the defaults into the home that is there, and give the marker last."""
+        marker = f"{stage.path}/marker"
+        os.rename(f"{stage.tree}/{self.marker}", marker)
+        if files.exists(self._seeded_before):
+            put_back(stage.tree, self.target, self._backup)
+        else:
+            add_missing(stage.tree, self.target)
         self.sync(volume)
-        if not files.exists(self._marker):  # another pod may have finished first
-            os.rename(_apart(stage), self._marker)
+        place(marker, self._marker)
 
-    def _clear_stages(self) -> None:
-        """Remove what killed boots left; renamed first, so that no live one publishes a part."""
-        left = [name for name in os.listdir(self.state) if name.startswith("stage-")]
-        for n, name in enumerate(left):
-            gone = f"{self.state}/stage-{self.boot_id}.{n}"
-            os.rename(f"{self.state}/{name}", gone)
-            _remove_tree(gone)
+    @property
+    def _backup(self) -> str:
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        return f"{self.state}/backup/{day}-{self.boot_id}"
 
     def _chosen_source(self) -> str:
         if not self.skeleton or is_small(self.source):
@@ -220,39 +235,3 @@ def is_small(home: str) -> bool:
                 continue  # gone while we count
             total += info.st_size if stat.S_ISREG(info.st_mode) else 0
     return entries <= SMALL_ENTRIES and total <= SMALL_BYTES
-
-
-def _apart(stage: str) -> str:
-    return f"{stage}.marker"
-
-
-def _remove_tree(path: str) -> None:
-    import shutil  # 4 ms; a warm boot removes nothing
-
-    files.remove(path)
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def _add(folder: str, into: str, leave: str = "") -> None:
-    for name in sorted(os.listdir(folder)):
-        source, target = f"{folder}/{name}", f"{into}/{name}"
-        if name == leave:
-            continue
-        if not stat.S_ISDIR(os.lstat(source).st_mode):
-            _link(source, target)
-        elif not files.exists(target):
-            os.rename(source, target)  # whole, with its modes and times
-        elif stat.S_ISDIR(os.lstat(target).st_mode):
-            _add(source, target)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise
-        if not files.exists(target):  # a volume without hard links: the stage's file itself
-            os.rename(source, target)

@@ -57,21 +57,27 @@ def sudoers(path: str, names: Sequence[str]) -> list[str]:
     return [f'Defaults secure_path="{":".join(entries)}"', *lines] if entries else lines
 
 
-def fish(recipe: Recipe, base: Mapping[str, str], env: Mapping[str, str]) -> str:
-    """Return the text of env.fish; secrets stay out, for it is world-readable."""
-    lines = ["# Written by workspace-agent at every boot; edits are lost."]
+def fish(
+    recipe: Recipe, base: Mapping[str, str], env: Mapping[str, str], secrets: str
+) -> tuple[str, str]:
+    """Return the texts of (env.fish, secrets.fish); the first reads the second, at *secrets*."""
+    head = "# Written by workspace-agent at every boot; edits are lost."
+    lines: dict[bool, list[str]] = {False: [head], True: [head]}
     for name, value, original, secret in published(recipe, base):
-        if not secret:
-            old = "" if original is None else f'; or test "${name}" = {_fish_word(original)}'
-            lines.append(f"if not set -q {name}{old}; set -gx {name} {_fish_word(value)}; end")
+        old = "" if original is None else f'; or test "${name}" = {_fish_word(original)}'
+        lines[secret].append(f"if not set -q {name}{old}; set -gx {name} {_fish_word(value)}; end")
     for name in recipe["prepend"]:
         for entry in reversed(env.get(name, "").split(":")):
             word = _fish_word(entry)
-            lines.append(f"contains -- {word} ${name}; or set -gx --path {name} {word} ${name}")
+            lines[False].append(
+                f"contains -- {word} ${name}; or set -gx --path {name} {word} ${name}"
+            )
     if recipe["home"] and recipe["image_home"] not in ("", "/"):
         old, new = _fish_word(recipe["image_home"]), _fish_word(recipe["home"])
-        lines.append(f'if test "$HOME" = {old}; and test -d {new}; set -gx HOME {new}; end')
-    return "\n".join([*lines, ""])
+        lines[False].append(f'if test "$HOME" = {old}; and test -d {new}; set -gx HOME {new}; end')
+    word = _fish_word(secrets)
+    lines[False].append(f"if test -r {word}; source {word}; end")
+    return "\n".join([*lines[False], ""]), "\n".join([*lines[True], ""])
 
 
 def with_block(text: str, lines: Sequence[str], *, top: bool) -> str:
@@ -85,8 +91,9 @@ def with_block(text: str, lines: Sequence[str], *, top: bool) -> str:
 
 
 def _without_block(text: str) -> str:
-    head, begin, rest = text.partition(BEGIN + "\n")
-    _, end, tail = rest.partition(END + "\n")
+    # From the last BEGIN before an END: the one whose END was deleted takes nothing with it.
+    before, end, tail = text.partition(END + "\n")
+    head, begin, _ = before.rpartition(BEGIN + "\n")
     return head + tail if begin and end else text
 
 

@@ -93,16 +93,19 @@ class EnvFiles:
             files.commit(path, data, mode)
 
     def _files(self) -> list[tuple[str, str, int]]:
-        plain, secret = render_sh(self.recipe, self.environ, self.runtime)
+        at = self.runtime
         env = compose(self.recipe, self.environ)
         block = "".join(f"{name}={value}\0" for name, value in env.items())
+        sh, sh_secret = render_sh(self.recipe, self.environ, at)
+        secrets = f"{at}/{layout.SECRETS_FISH}"
+        fish, fish_secret = renderers.fish(self.recipe, self.environ, env, secrets)
         return [
-            (f"{self.runtime}/{layout.SECRETS_SH}", secret, 0o600),
-            (f"{self.runtime}/{layout.ENVIRON}", block, 0o600),
-            (f"{self.runtime}/{layout.ENV_FISH}",
-             renderers.fish(self.recipe, self.environ, env), 0o644),
-            (f"{self.runtime}/{layout.ENV_SH}", plain, 0o644),
-        ]  # fmt: skip
+            (f"{at}/{layout.SECRETS_SH}", sh_secret, 0o600),
+            (secrets, fish_secret, 0o600),
+            (f"{at}/{layout.ENVIRON}", block, 0o600),
+            (f"{at}/{layout.ENV_FISH}", fish, 0o644),
+            (f"{at}/{layout.ENV_SH}", sh, 0o644),
+        ]
 
 
 def hooks(

@@ -40,4 +40,5 @@ def from_oserror(error: OSError, where: str, doing: str) -> Problem:
     if error.errno in _KNOWN:
         slug, what, fix = _KNOWN[error.errno]
         return Problem(slug, what, why, fix, where)
-    return Problem("step.failed", f"{doing} did not work", why, "see the log", where)
+    fix = "`workspace-agent setup` tries it again, in the foreground"
+    return Problem("step.failed", f"{doing} did not work", why, fix, where)
