@@ -15,7 +15,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # test modules import `agents`
 
-from agents import ENTRYPOINT, NAMESPACE, Place, Running, Terminal, children, is_over, wait_until
+from agents import (
+    ENTRYPOINT,
+    NAMESPACE,
+    REPOSITORY,
+    Place,
+    Running,
+    Terminal,
+    children,
+    is_over,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +62,19 @@ def agent(place: Place) -> Iterator[Callable[..., Running]]:
     for one in started:
         one.process.kill()
         one.process.wait()
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Path:
+    """Return a copy of the agent that a test may damage."""
+    root = tmp_path / "install"
+    shutil.copytree(
+        REPOSITORY / "workspace_agent", root / "workspace_agent",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )  # fmt: skip
+    shutil.copy(ENTRYPOINT, root)
+    shutil.copytree(REPOSITORY / "profiles", root / "profiles")
+    return root
 
 
 @pytest.fixture

@@ -94,7 +94,6 @@ def test_a_user_without_a_line_is_not_moved(tmp_path: Path) -> None:
     assert TEXT == path.read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="move_home looks for the home anywhere in the file")
 def test_a_home_that_is_another_users_is_not_taken_for_ours(tmp_path: Path) -> None:
     path = tmp_path / "passwd"
     path.write_text(TEXT)
@@ -102,7 +101,6 @@ def test_a_home_that_is_another_users_is_not_taken_for_ours(tmp_path: Path) -> N
     assert not passwd.move_home(str(path), "nobody", "/home/ana")
 
 
-@pytest.mark.xfail(strict=True, reason="entry splits with str.splitlines, with_home does not")
 @pytest.mark.parametrize("char", ["\x0c", "\x85", "\u2028"])
 def test_a_name_that_only_python_takes_for_two_lines_is_one(char: str) -> None:
     text = f"ana:x:7:7:A{char}na:/home/ana:/bin/sh\n"

@@ -190,7 +190,7 @@ def test_a_last_line_without_an_end_gets_one_before_our_block() -> None:
     "top",
     [
         True,
-        pytest.param(False, marks=pytest.mark.xfail(strict=True, reason="the first BEGIN wins")),
+        False,
     ],
 )
 def test_a_block_whose_end_was_deleted_takes_no_text_with_it(top: bool) -> None:
