@@ -56,6 +56,8 @@ class HomeSeed:
         if self._is_blocked():
             return Blocked(self._in_the_way())
         if files.exists(self._marker):
+            if not files.exists(self._seeded_before):
+                return Todo("the home's marker is not on record yet")
             return Ok(self._seeded())
         if problem := self._unusable():
             return Blocked(problem)
@@ -67,6 +69,12 @@ class HomeSeed:
 
     def apply(self, tell: Callable[[str], None]) -> None:
         """Stage, sync, rename; or lay the defaults into a home that is there."""
+        if not files.exists(self._marker):
+            self._make(tell)
+        if not files.exists(self._seeded_before):
+            files.commit(self._seeded_before, f"{self.boot_id}\n")
+
+    def _make(self, tell: Callable[[str], None]) -> None:
         volume = os.open(os.path.dirname(self.state), os.O_RDONLY | os.O_DIRECTORY)
         try:
             with Stage(self.state, self.boot_id) as stage:
@@ -74,8 +82,6 @@ class HomeSeed:
                 self.sync(volume)
                 self._publish(stage, volume)
                 self.sync(volume)
-            if not files.exists(self._seeded_before):
-                files.commit(self._seeded_before, f"{self.boot_id}\n")
         except FileNotFoundError:
             # A stage that was held for dead is gone; then somebody else has made the home.
             if not files.exists(self._marker):

@@ -31,9 +31,14 @@ class Stage:
         self._pulsed = time.monotonic()
 
     def __enter__(self) -> Stage:
-        os.mkdir(self.path, 0o700)
-        os.mkdir(self.tree, 0o700)
-        self._clear_dead()
+        remove_tree(self.path)  # an earlier try of this very boot
+        try:
+            os.mkdir(self.path, 0o700)
+            os.mkdir(self.tree, 0o700)
+            self._clear_dead()
+        except OSError:
+            remove_tree(self.path)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
