@@ -27,9 +27,10 @@ def candidates(environ: Mapping[str, str], container: bool) -> list[str]:
 
 
 def find(environ: Mapping[str, str], container: bool) -> str:
-    """Return the runtime folder of the agent that runs here, or an empty string."""
+    """Return the runtime folder that a boot or a set-up has used here, or an empty string."""
     for path in candidates(environ, container):
-        if files.exists(f"{path}/{layout.AGENT}") and _is_ours(path):
+        used = any(files.exists(f"{path}/{name}") for name in (layout.AGENT, layout.STATUS))
+        if used and _is_ours(path):
             return path
     return ""
 
