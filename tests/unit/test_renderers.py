@@ -98,30 +98,37 @@ def test_a_world_readable_file_holds_our_own_values_and_no_secret() -> None:
 # fish
 
 
+def fish(recipe, base=None, env=None) -> str:
+    """Return env.fish."""
+    return renderers.fish(recipe, base or {}, env or {}, "/run/secrets.fish")[0]
+
+
 def test_fish_reads_values_in_single_quotes() -> None:
     recipe = {**RECIPE, "set": {"A": 'it\'s $HOME (x) \\ "y"'}, "default": {}, "prepend": {}}
     line = "if not set -q A; set -gx A 'it\\'s $HOME (x) \\\\ \"y\"'; end"
 
-    assert line == renderers.fish(recipe, {}, {}).splitlines()[1]
+    assert line == fish(recipe).splitlines()[1]
 
 
 def test_fish_keeps_what_the_user_changed() -> None:
     recipe = {**RECIPE, "set": {"A": "ours"}, "default": {}, "prepend": {}}
     line = "if not set -q A; or test \"$A\" = 'image'; set -gx A 'ours'; end"
 
-    assert line == renderers.fish(recipe, {"A": "image"}, {}).splitlines()[1]
+    assert line == fish(recipe, {"A": "image"}).splitlines()[1]
 
 
-def test_fish_gets_no_secret() -> None:
+def test_fish_finds_secrets_in_a_file_of_their_own() -> None:
     base = {"HF_TOKEN": "hush-hush", "HF_HOME": "/hf"}
-    text = renderers.fish(RECIPE, base, {**base, "PATH": "/workspace/bin:/bin"})
+    plain, secret = renderers.fish(RECIPE, base, base, "/run/it's/secrets.fish")
+    word = "'/run/it\\'s/secrets.fish'"
 
-    assert "hush" not in text
-    assert "HF_HOME" in text
+    assert (False, True) == ("hush" in plain, "HF_HOME" in plain)
+    assert (True, False) == ("set -gx HF_TOKEN 'hush-hush'" in secret, "HF_HOME" in secret)
+    assert f"if test -r {word}; source {word}; end" == plain.splitlines()[-1]
 
 
 def test_fish_gets_the_search_path_last_entry_first() -> None:
-    text = renderers.fish(RECIPE, {}, {"PATH": "/workspace/bin:/usr/bin"})
+    text = fish(RECIPE, {}, {"PATH": "/workspace/bin:/usr/bin"})
     lines = [line for line in text.splitlines() if line.startswith("contains")]
     expected = [
         f"contains -- '{entry}' $PATH; or set -gx --path PATH '{entry}' $PATH"
@@ -133,7 +140,7 @@ def test_fish_gets_the_search_path_last_entry_first() -> None:
 
 @pytest.mark.parametrize("home", ["", "/"])
 def test_fish_does_not_move_a_home_that_is_nobodys(home: str) -> None:
-    assert "HOME" not in renderers.fish({**RECIPE, "image_home": home}, {}, {})
+    assert "HOME" not in fish({**RECIPE, "image_home": home})
 
 
 # Our block in somebody else's file
