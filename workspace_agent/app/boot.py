@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from workspace_agent.model import layout
-from workspace_agent.model.outcome import (
-    BAD,
-    Blocked,
-    Ok,
-    Report,
-    Row,
-    Skip,
-    Status,
-    Step,
-    Todo,
-)  # fmt: skip
+from workspace_agent.model.outcome import BAD, Blocked, Ok, Report, Row, Skip, Status, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.recipe import compose
 from workspace_agent.steps.home import HomeSeed
@@ -27,13 +16,14 @@ from workspace_agent.steps.shell import EnvFiles, ShellHooks, hooks
 from workspace_agent.steps.trouble import from_oserror
 from workspace_agent.steps.volume import VolumeReady
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile
+    from workspace_agent.model.outcome import Step
     from workspace_agent.model.recipe import Recipe
-
 
 LEFT_OUT = "left out"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from workspace_agent import consult
 from workspace_agent.app import attempts, plans, records
@@ -22,8 +21,10 @@ from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.recipe import compose
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from workspace_agent.model.recipe import Recipe
     from workspace_agent.start import Boot

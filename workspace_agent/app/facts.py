@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from workspace_agent.config.placeholders import expand
 from workspace_agent.host import interpreter, passwd
 from workspace_agent.steps.volume import Choice, choose
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

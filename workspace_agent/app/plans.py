@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from workspace_agent import __version__, fastpath
 from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report, Status
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile

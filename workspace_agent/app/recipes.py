@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import BAD, Report
 from workspace_agent.steps.python import shadow_problem
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile

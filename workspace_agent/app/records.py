@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from workspace_agent import __version__
 from workspace_agent.host import files
@@ -12,6 +11,7 @@ from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Report, Status
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile

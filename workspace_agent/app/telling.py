@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Report, Status
 from workspace_agent.model.words import duration
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

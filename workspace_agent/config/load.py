@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from workspace_agent.config import sources
 from workspace_agent.config.schema import Profile, walk
@@ -12,8 +11,10 @@ from workspace_agent.config.sources import Overlay as Overlay
 from workspace_agent.config.sources import Source as Source
 from workspace_agent.model.problem import AgentError, Problem
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
 DEFAULT_NAME = "persistent-workspace"
 

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
 
 from workspace_agent.config.placeholders import NAMES
 from workspace_agent.config.placeholders import expand as expand
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
 MIB = 1024 * 1024
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import contextlib  # `inspect` loads it anyway
 import os
-import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -78,6 +77,8 @@ def tail(log: str) -> str:
 
 
 def _end(group: int) -> None:
+    import signal
+
     limit = time.monotonic() + _LAST_WORDS
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGTERM)

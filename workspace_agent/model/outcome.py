@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from workspace_agent.model.problem import Problem
+
+    class Step(Protocol):
+        """One idempotent thing: `check` only reads, `apply` may be repeated or killed anywhere."""
+
+        @property
+        def name(self) -> str:
+            """Stable, as in `home.seed`: reports, flags and docs use it."""
+            ...
+
+        @property
+        def needs(self) -> tuple[str, ...]:
+            """Names of steps that must not have failed."""
+            ...
+
+        def check(self) -> Check:
+            """Read, write nothing, and say what there is to do."""
+            ...
+
+        def apply(self, tell: Callable[[str], None]) -> None:
+            """Write; *tell* hears of progress and nothing else."""
+            ...
 
 
 @dataclass(frozen=True)
@@ -42,28 +64,6 @@ class Blocked:
 
 
 Check = Ok | Todo | Skip | Blocked
-
-
-class Step(Protocol):
-    """One idempotent thing: `check` only reads, `apply` may be repeated or killed anywhere."""
-
-    @property
-    def name(self) -> str:
-        """Stable, as in `home.seed`: reports, flags and docs use it."""
-        ...
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Names of steps that must not have failed."""
-        ...
-
-    def check(self) -> Check:
-        """Read, write nothing, and say what there is to do."""
-        ...
-
-    def apply(self, tell: Callable[[str], None]) -> None:
-        """Write; *tell* hears of progress and nothing else."""
-        ...
 
 
 class Status(Enum):

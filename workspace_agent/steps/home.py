@@ -7,7 +7,6 @@ import os
 import stat
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from workspace_agent import __version__
 from workspace_agent.host import files
@@ -21,6 +20,7 @@ from workspace_agent.model.words import counted
 from workspace_agent.steps.merge import add_missing, place, put_back
 from workspace_agent.steps.stage import Stage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

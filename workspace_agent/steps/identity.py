@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from workspace_agent.host import files, passwd
 from workspace_agent.model.outcome import Check, Ok, Skip, Todo
 from workspace_agent.model.problem import AgentError, Problem
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from workspace_agent.host import command, files
 from workspace_agent.model import layout
@@ -13,6 +12,7 @@ from workspace_agent.model.outcome import Check, Ok, Skip, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import duration
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 

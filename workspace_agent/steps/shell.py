@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from workspace_agent.host import files
 from workspace_agent.model import layout
@@ -12,6 +11,7 @@ from workspace_agent.model.outcome import Check, Ok, Skip, Todo
 from workspace_agent.model.recipe import compose, quoted, render_sh
 from workspace_agent.steps import renderers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from workspace_agent.host.room import room
 from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
@@ -15,6 +14,7 @@ from workspace_agent.model.recipe import matches
 from workspace_agent.model.words import size
 from workspace_agent.steps.trouble import from_oserror
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
