@@ -195,7 +195,7 @@ def test_a_background_command_that_wants_the_keyboard_waits_for_its_fg(shell, st
         shell.type(f"{line.rstrip()} &\n").until("\r\nready")
     else:
         shell.type(line).until("\r\nready")
-        shell.type(CTRL_Z).until("Stopped").until("$ ").type("bg\n")
+        shell.type(CTRL_Z).until("Stopped").until("$ ").type("bg\n").until("resumed")
     wait_until(lambda: state(children(shell.pid)[0]) == "T", "the agent is suspended")
     shell.type("echo alive-$((40 + 2))\n").until("alive-42").until("$ ")
     shell.type("fg\n").until("resumed").type("hello\n").until("got hello").type(CTRL_D)

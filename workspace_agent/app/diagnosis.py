@@ -76,7 +76,8 @@ def _contract(about: str, missing: list[str], fix: str) -> Finding:
 
 def _from_row(row: Row) -> Finding:
     problem = row.problem
-    if row.status is Status.WOULD_CHANGE and row.name != "scripts":
+    # Scripts and the environment belong to a boot, and there may be none at this moment.
+    if row.status is Status.WOULD_CHANGE and row.name not in ("scripts", "env.files"):
         what = f"{row.name}: {row.why}"
         problem = Problem("step.pending", what, "", "`workspace-agent setup`")
     return Finding(row.name, row.why, problem)

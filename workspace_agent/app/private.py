@@ -48,7 +48,8 @@ def requirements(root: str) -> list[str]:
 
 def is_whole(root: str) -> bool:
     """Say whether the environment at *root* is complete and made for this code."""
-    return files.read(f"{root}/venv/{layout.VENV_MARKER}") == _key(root)
+    made = files.read(f"{root}/venv/{layout.VENV_MARKER}") == _key(root)
+    return made and os.path.exists(interpreter(root))  # the link's target may have been removed
 
 
 def interpreter(root: str) -> str:
@@ -174,8 +175,8 @@ def _record(runtime: str, phase: str, why: str) -> None:
 
 
 def _key(root: str) -> bytes:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return os.fsencode("\n".join([__version__, version, root, *requirements(root), ""]))
+    # Not our own interpreter: whichever made it, it serves everybody.
+    return os.fsencode("\n".join([__version__, root, *requirements(root), ""]))
 
 
 def _problem(why: str, fix: str) -> Problem:

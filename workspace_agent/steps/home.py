@@ -183,10 +183,12 @@ class HomeSeed:
         import re  # a report, not a decision: a pattern spares the json package's 6 ms
 
         created = re.search(rb'"created": "(\d{4}-\d\d-\d\d)', text)
+        source = re.search(rb'"home": "([^"\\]*)"', text)
+        origin = f" from {source[1].decode()}" if source else ""
         skipped = re.search(rb'"skipped_total": (\d+)', text)
         left_out = int(skipped[1]) if skipped else 0
         note = f", {counted(left_out, 'object')} left out" if left_out else ""
-        return f"seeded {created[1].decode() if created else ''}{note}"
+        return f"seeded {created[1].decode() if created else ''}{origin}{note}"
 
     def _unusable(self) -> Problem | None:
         why = unusable(self.source)
