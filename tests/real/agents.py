@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 ENTRYPOINT = str(REPOSITORY / "entrypoint.sh")
 
 # Long enough for a loaded machine; reached only when something hangs.
-DEADLINE = 5.0
+DEADLINE = 30.0
 
 # A PID namespace of its own, with a /proc that shows it; ends with whoever made it.
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
