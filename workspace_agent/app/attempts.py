@@ -54,8 +54,8 @@ def safe(profile: Profile) -> Profile:
 class Log:
     """Counts this boot as an attempt from its first risky step until it is done."""
 
-    def __init__(self, where: str, idle: bool) -> None:
-        self._where, self._idle = where, idle or not where
+    def __init__(self, where: str) -> None:
+        self._where = where  # empty: nothing is counted
         self._counted = False
 
     def before(self, tell: Callable[[str], None]) -> Callable[[str], None]:
@@ -70,11 +70,11 @@ class Log:
 
     def done(self) -> None:
         """Forget the attempts: this boot came through."""
-        if not self._idle and (self._counted or _count(self._where)):
+        if self._where and (self._counted or _count(self._where)):
             files.remove(f"{self._where}/{layout.ATTEMPTS_IN_STATE}")
 
     def _count(self) -> None:
-        if self._idle or self._counted or not os.path.isdir(self._where):
+        if not self._where or self._counted or not os.path.isdir(self._where):
             return
         self._counted = True
         path = f"{self._where}/{layout.ATTEMPTS_IN_STATE}"

@@ -96,7 +96,8 @@ def perform(
 ) -> tuple[Report, Recipe]:
     """Run the boot; *wired* hears of it before the user's own scripts run."""
     profile, facts = opening.profile, opening.facts
-    log = attempts.Log(attempts.folder(facts), dry_run or opening.trouble is not None)
+    idle = dry_run or opening.trouble is not None  # a volume in trouble is not even looked at
+    log = attempts.Log("" if idle else attempts.folder(facts))
     go = partial(run, dry_run=dry_run, tell=log.before(tell), keep=keep)
 
     report = Report(notes=opening.notes)

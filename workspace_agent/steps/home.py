@@ -18,7 +18,7 @@ from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted
 from workspace_agent.steps.merge import add_missing, place, put_back
-from workspace_agent.steps.stage import Stage
+from workspace_agent.steps.stage import AT_ONCE, Stage, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class HomeSeed:
         if not files.exists(self._marker):
             self._make(tell)
         if not files.exists(self._seeded_before):
+            with Stage(self.state, self.boot_id, AT_ONCE):
+                pass  # the home is made: what killed boots and late ones left can go
             files.commit(self._seeded_before, f"{self.boot_id}\n")
 
     def _make(self, tell: Callable[[str], None]) -> None:
@@ -131,6 +133,7 @@ class HomeSeed:
             put_back(stage.tree, self.target, self._backup)
         else:
             add_missing(stage.tree, self.target)
+        remove_tree(stage.tree)  # a kill right after the marker must not leave it
         self.sync(volume)
         place(marker, self._marker)
 

@@ -20,14 +20,21 @@ PREFIX = "stage-"
 # An owner that works touches its stage this often; one that has not for so much longer is dead.
 _PULSE, _DEAD = 10.0, 120.0
 
+# For who knows that no stage has anything to publish any more.
+AT_ONCE = float("-inf")
+
 
 class Stage:
-    """The stage of boot *boot_id* in the folder *state*; a context that leaves nothing behind."""
+    """The stage of boot *boot_id* in the folder *state*; a context that leaves nothing behind.
 
-    def __init__(self, state: str, boot_id: str) -> None:
+    Stages of others that have been silent for *dead* seconds are removed.
+    """
+
+    def __init__(self, state: str, boot_id: str, dead: float = _DEAD) -> None:
         self.path = f"{state}/{PREFIX}{boot_id}"
         self.tree = f"{self.path}/tree"
         self._state = state
+        self._dead = dead
         self._pulsed = time.monotonic()
 
     def __enter__(self) -> Stage:
@@ -64,7 +71,7 @@ class Stage:
             if not name.startswith(PREFIX) or other == self.path:
                 continue
             try:
-                if now - os.lstat(other).st_mtime > _DEAD:
+                if now - os.lstat(other).st_mtime > self._dead:
                     os.rename(other, f"{self.path}/{name}")
             except FileNotFoundError:
                 continue  # its owner is done, or another pod was faster

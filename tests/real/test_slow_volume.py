@@ -1,0 +1,151 @@
+"""Volumes that hang, refuse or are far away: the workload starts, and what it is told is true."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from agents import REPOSITORY, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agents import Place
+
+SLOWVOL = str(REPOSITORY / "tests/tools/slowvol/slowvol.sh")
+
+
+class Volume:
+    """A mounted slow volume; every fault is undone when the test ends."""
+
+    def __init__(self, mount: Path) -> None:
+        self.mount = mount
+
+    def ctl(self, *commands: str) -> None:
+        subprocess.run([SLOWVOL, "ctl", str(self.mount), *commands], check=True)
+
+    def stats(self) -> dict[str, object]:
+        return json.loads((self.mount / ".slowvol").read_text())
+
+
+@pytest.fixture
+def volume(place: Place, tmp_path: Path) -> Iterator[Volume]:
+    missing = [tool for tool in ("fusermount3", "gcc", "pkg-config") if not shutil.which(tool)]
+    if os.geteuid() != 0 or missing or not Path("/dev/fuse").exists():
+        pytest.skip("needs root, /dev/fuse, and apt-get install gcc pkg-config libfuse3-dev fuse3")
+    back = tmp_path / "back"
+    back.mkdir()
+    place.volume.mkdir()
+    up = subprocess.run(
+        [SLOWVOL, "up", str(back), str(place.volume)], capture_output=True, check=False
+    )
+    if up.returncode == 3:
+        pytest.skip(up.stderr.decode())
+    assert up.returncode == 0, up.stderr
+    try:
+        yield Volume(place.volume)
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            Volume(place.volume).ctl("heal", "hang off")
+        subprocess.run([SLOWVOL, "down", str(place.volume)], check=True)
+
+
+def test_a_hung_volume_does_not_keep_the_workload_from_starting(
+    agent, place: Place, volume: Volume
+) -> None:
+    volume.ctl("hang on")
+    env = place.environ(WORKSPACE_AGENT__VOLUME__DEADLINE="300ms")
+    running = agent("sh", "-c", 'echo "HOME=$HOME"; exit 6', env=env)
+    code = running.wait()
+    volume.ctl("hang off")
+
+    assert (6, f"HOME={place.home}\n") == (code, running.out)
+    assert "(volume.not-responding)" in running.err
+    status = json.loads((place.runtime / "status.json").read_text())
+    assert "degraded" == status["status"]
+    assert "the volume does not answer" in (place.runtime / "banner").read_text()
+
+
+def test_a_volume_that_hangs_in_the_middle_of_the_copy_does_not_either(
+    agent, place: Place, volume: Volume
+) -> None:
+    for number in range(40):
+        (place.home / f"file-{number}").write_text("x")
+    volume.ctl("lat 10")
+    env = place.environ(WORKSPACE_AGENT__VOLUME__DEADLINE="1s")
+    running = agent("sh", "-c", "exit 6", env=env)
+    wait_until(lambda: volume.stats()["mutations"] > 20, "the copy is under way")
+    volume.ctl("hang on")
+    code = running.wait()
+    volume.ctl("heal", "lat 0", "hang off")
+    again = agent("sh", "-c", 'ls -A "$HOME" | wc -l; exit 7')
+
+    assert 6 == code
+    assert (7, "41\n") == (again.wait(), again.out)
+
+
+def test_the_boot_after_a_hang_finds_everything(agent, place: Place, volume: Volume) -> None:
+    volume.ctl("hang on")
+    agent("true", env=place.environ(WORKSPACE_AGENT__VOLUME__DEADLINE="300ms")).wait()
+    volume.ctl("hang off")
+    running = agent("sh", "-c", 'echo "$HOME"')
+
+    assert (0, f"{place.volume}/home\n") == (running.wait(), running.out)
+
+
+def test_a_stop_while_the_volume_hangs_ends_the_boot(agent, place: Place, volume: Volume) -> None:
+    agent("true").wait()
+    volume.ctl("hang on")
+    running = agent("sleep", "1000")
+    wait_until(lambda: (place.runtime / "lock").exists(), "the boot has begun")
+    running.signal(signal.SIGTERM)
+    code = running.wait()
+    volume.ctl("hang off")
+
+    assert 143 == code
+
+
+def test_a_warm_boot_changes_nothing_and_asks_little(agent, place: Place, volume: Volume) -> None:
+    agent("true").wait()
+    volume.ctl("reset")
+    agent("true").wait()
+    stats = volume.stats()
+
+    assert 0 == stats["mutations"]
+    assert stats["total"] <= 30  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("fault", "slug"),
+    [
+        ("quota 0", "volume.full"),
+        ("inodes 0", "volume.full"),
+        ("ro on", "volume.read-only"),
+        ("fail mkdir EACCES", "volume.not-writable"),
+        ("fail write ENOSPC after=5", "volume.full"),
+        ("fail write EDQUOT after=2", "volume.full"),
+        ("fail rename EIO", "volume.io-error"),
+        ("fail lookup ESTALE", "volume.stale"),
+        ("stale on", "volume.stale"),
+    ],
+)
+def test_a_volume_that_refuses_is_named_and_the_workload_runs(
+    agent, place: Place, volume: Volume, fault: str, slug: str
+) -> None:
+    for number in range(5):
+        (place.home / f"file-{number}").write_text("x" * 100)
+    volume.ctl(fault)
+    running = agent("sh", "-c", "exit 9")
+    code = running.wait()
+    volume.ctl("heal")
+
+    assert 9 == code
+    assert f"({slug})" in running.err
+    assert not (place.volume / "home/.packet-init").exists()
