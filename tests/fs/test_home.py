@@ -16,6 +16,7 @@ import pytest
 from workspace_agent.app.boot import run
 from workspace_agent.model.outcome import Blocked, Ok, Report, Status, Todo
 from workspace_agent.steps.home import SMALL_ENTRIES, HomeSeed, is_small
+from workspace_agent.steps.stage import AT_ONCE, Stage
 from workspace_agent.steps.volume import VolumeReady
 
 MARKER = ".packet-init"
@@ -86,15 +87,17 @@ def test_the_marker_is_not_there_before_the_tree_is_whole(
 
 
 def test_a_legacy_marker_is_adopted_byte_for_byte(
-    seed: HomeSeed, home: Path, plant: Callable, tree: Callable
+    root: Path, seed: HomeSeed, home: Path, plant: Callable, tree: Callable
 ) -> None:
     plant(home, {MARKER: "", "mine": "x"})
     before = tree(home, times=True)
     report = run([seed], Report())
+    again = run([seed], Report())
 
-    assert [Status.OK] == [row.status for row in report.rows]
-    assert ["a legacy marker, adopted"] == [row.why for row in report.rows]
+    assert [Status.CHANGED, Status.OK] == [one.rows[0].status for one in (report, again)]
+    assert ["a legacy marker, adopted"] * 2 == [one.rows[0].why for one in (report, again)]
     assert before == tree(home, times=True)
+    assert ["seeded"] == os.listdir(root / "volume/.workspace-agent")
 
 
 @pytest.mark.parametrize("text", ["junk", "{", '{"format": 99}', "[]", "\0" * 200_000])
@@ -102,8 +105,10 @@ def test_a_marker_that_cannot_be_read_is_a_legacy_one(
     text: str, seed: HomeSeed, home: Path, plant: Callable
 ) -> None:
     plant(home, {MARKER: text})
+    report = run([seed], Report())
 
-    assert Ok("a legacy marker, adopted") == seed.check()
+    assert ["a legacy marker, adopted"] == [row.why for row in report.rows]
+    assert [MARKER] == os.listdir(home)
 
 
 @pytest.mark.parametrize("marker", [{f"{MARKER}/": None}, {MARKER: Path("/nowhere")}])
@@ -111,20 +116,63 @@ def test_a_marker_that_is_a_folder_or_a_dangling_link_counts(
     marker: dict[str, object], seed: HomeSeed, home: Path, plant: Callable
 ) -> None:
     plant(home, marker)
+    report = run([seed], Report())
 
-    assert isinstance(seed.check(), Ok)
+    assert "ok" == report.status
+    assert [MARKER] == os.listdir(home)
 
 
-def test_without_its_marker_the_home_gets_the_defaults_it_lacks(seed: HomeSeed, home: Path) -> None:
-    seed.apply(_tell)
-    (home / MARKER).unlink()
-    (home / ".bashrc").write_text("mine\n")
-    (home / "docs/b").unlink()
-    report = run([replace(seed, boot_id="b2")], Report())
+def test_without_its_marker_a_home_of_unknown_origin_gets_the_defaults_it_lacks(
+    seed: HomeSeed, home: Path, plant: Callable
+) -> None:
+    plant(home, {".bashrc": "mine\n", "docs/": None})
+    report = run([seed], Report())
 
     assert [Status.CHANGED] == [row.status for row in report.rows]
     assert ("mine\n", "b\n") == ((home / ".bashrc").read_text(), (home / "docs/b").read_text())
     assert "merge" == record(home)["mode"]
+
+
+def test_a_removed_marker_brings_fresh_defaults_and_a_backup(
+    root: Path, seed: HomeSeed, home: Path, plant: Callable, tree: Callable
+) -> None:
+    run([seed], Report())
+    (home / MARKER).unlink()
+    plant(home, {".bashrc": "mine\n", "own/file": "x"})
+    (home / "docs/b").unlink()
+    report = run([replace(seed, boot_id="b2")], Report())
+    (backup,) = os.listdir(root / "volume/.workspace-agent/backup")
+
+    assert [Status.CHANGED] == [row.status for row in report.rows]
+    texts = [(home / name).read_text() for name in (".bashrc", "docs/b", "own/file")]
+    assert ["default\n", "b\n", "x"] == texts
+    assert backup.endswith("-b2")
+    assert {".bashrc": (0o644, b"mine\n")} == tree(root / "volume/.workspace-agent/backup" / backup)
+    assert "reset" == record(home)["mode"]
+
+
+def test_killed_at_any_write_of_a_reset_every_byte_of_the_users_keeps_a_name(
+    root: Path, seed: HomeSeed, plant: Callable, tree: Callable, fated: Callable
+) -> None:
+    """Also in a second kill, while the first is being made good."""
+    lost, k = [], 0
+    while True:
+        k += 1
+        volume = plant(root / f"v{k}", {
+            ".workspace-agent/seeded": "b0\n", "home/.bashrc": "precious\n", "home/docs/b": "too",
+        })  # fmt: skip
+        step = replace(seed, target=f"{volume}/home", state=f"{volume}/.workspace-agent")
+        with fated(at=k) as fate:
+            step.apply(_tell)
+        if fate.seen < k:
+            break
+        with fated(at=k):
+            replace(step, boot_id="b2").apply(_tell)
+        found = {what[1] for what in tree(volume).values() if isinstance(what, tuple)}
+        lost += [(k, text) for text in (b"precious\n", b"too") if text not in found]
+
+    assert k > 10
+    assert [] == lost
 
 
 def test_a_merge_touches_nothing_that_is_there(
@@ -422,7 +470,8 @@ def test_refused_at_any_write_no_marker_stands_over_an_incomplete_home(
         if merge and (home / ".bashrc").read_text() != "mine\n":
             wrong.append((k, "the user's file"))
         again = run([replace(step, boot_id="b2")], Report())
-        if again.status != "ok" or os.listdir(volume / ".workspace-agent"):
+        left = [path for path in (volume / ".workspace-agent").rglob("*") if path.is_file()]
+        if again.status != "ok" or ["seeded"] != [path.name for path in left]:
             wrong.append((k, "not healed", again))
 
     assert k > 10
@@ -459,11 +508,10 @@ def test_everything_is_synced_before_the_marker_is_seen(
         assert [True] * 3 == complete
 
 
-def test_a_stage_that_another_pod_removes_is_never_published(
-    root: Path, seed: HomeSeed, home: Path
-) -> None:
+def test_a_stage_that_another_pod_removes_is_never_published(seed: HomeSeed, home: Path) -> None:
     def rival(_: int) -> None:
-        replace(seed, boot_id="rival")._clear_stages()
+        with Stage(seed.state, "rival", AT_ONCE):
+            pass
 
     report = run([replace(seed, sync=rival)], Report())
 
@@ -482,12 +530,12 @@ def test_two_boots_at_once_end_in_one_whole_home(
             reports.append(None)
             reports.append(run([replace(seed, boot_id="rival")], Report()))
 
-    run([replace(seed, sync=rival)], Report())
+    first = run([replace(seed, sync=rival)], Report())
 
-    assert "ok" == reports[1].status
+    assert ["ok", "ok"] == [first.status, reports[1].status]
     assert "rival" == record(home)["boot_id"]
     assert {".bashrc", ".config", ".config/a", "docs", "docs/b", MARKER} == set(tree(home))
-    assert [] == os.listdir(root / "volume/.workspace-agent")
+    assert ["seeded"] == os.listdir(root / "volume/.workspace-agent")
 
 
 def test_stages_of_killed_boots_are_removed_files_and_folders(
@@ -498,7 +546,37 @@ def test_stages_of_killed_boots_are_removed_files_and_folders(
     })  # fmt: skip
     seed.apply(_tell)
 
-    assert ["boots"] == os.listdir(root / "volume/.workspace-agent")
+    assert ["boots", "seeded"] == sorted(os.listdir(root / "volume/.workspace-agent"))
+
+
+def test_a_stage_is_dead_only_after_a_long_silence_by_the_volumes_own_clock(
+    seed: HomeSeed, plant: Callable
+) -> None:
+    plant(Path(seed.state), {"stage-alive/tree/x": "1", "stage-dead/tree/x": "2"})
+    long_ago = os.stat(seed.state).st_mtime - 121
+    os.utime(f"{seed.state}/stage-dead", (long_ago, long_ago))
+    with Stage(seed.state, "mine"):
+        inside = sorted(os.listdir(seed.state))
+
+    assert ["stage-alive", "stage-mine"] == inside
+    assert ["stage-alive"] == os.listdir(seed.state)
+
+
+def test_a_stage_at_work_shows_that_it_lives(
+    seed: HomeSeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 5.0, 11.0, 12.0])
+    monkeypatch.setattr("workspace_agent.steps.stage.time.monotonic", lambda: next(clock))
+    heard: list[str] = []
+    touched: list[object] = []
+    with Stage(seed.state, "mine") as stage:
+        tell = stage.alive(heard.append)
+        monkeypatch.setattr(os, "utime", touched.append)
+        for word in ("a", "b", "c"):
+            tell(word)
+
+    assert ["a", "b", "c"] == heard
+    assert [stage.path] == touched
 
 
 @pytest.mark.parametrize("root", ["fake"], indirect=True)

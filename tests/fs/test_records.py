@@ -152,7 +152,7 @@ def test_a_history_that_cannot_be_written_does_not_end_the_boot(
             records.keep(here, Profile(), SEEDED)
 
 
-def test_no_secret_is_in_any_file_but_the_two_that_only_the_owner_reads(
+def test_no_secret_is_in_any_file_but_those_that_only_the_owner_reads(
     root: Path, here: object, plant: Callable
 ) -> None:
     etc = plant(root / "etc", {
@@ -175,4 +175,5 @@ def test_no_secret_is_in_any_file_but_the_two_that_only_the_owner_reads(
                     holders[os.path.relpath(path, str(root))] = stat.S_IMODE(os.stat(path).st_mode)
 
     assert [Status.CHANGED] * 2 == [row.status for row in report.rows]
-    assert {"run/environ": 0o600, "run/secrets.sh": 0o600} == holders
+    names = ("environ", "secrets.fish", "secrets.sh")
+    assert {f"run/{name}": 0o600 for name in names} == holders

@@ -135,6 +135,7 @@ class HomeSeed:
             add_missing(stage.tree, self.target)
         remove_tree(stage.tree)  # a kill right after the marker must not leave it
         self.sync(volume)
+        files.remove(self._seeded_before)  # until all is tidy again, `apply` has work to do
         place(marker, self._marker)
 
     @property
