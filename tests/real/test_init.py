@@ -31,6 +31,8 @@ DEADLY = [
 # The C library's own two signals, as bits of a mask: its posix_spawn leaves them ignored.
 LIBRARY = 1 << 31 | 1 << 32
 
+PID1 = str(REPOSITORY / "workspace_agent/pid1.py")
+
 IGNORES_TERM = (
     "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True)\n"
 )
@@ -251,12 +253,14 @@ def test_the_workload_gets_a_pipe_that_ends_it(agent) -> None:
 
 
 def test_the_workload_inherits_what_the_container_blocked(agent) -> None:
+    # Of PID 1 itself: a /bin/sh that has to look for a Python may clear the mask on the way.
     blocked = """
 import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 os.execv(sys.argv[1], sys.argv[1:])
 """
-    running = agent("grep", "^SigBlk", "/proc/self/status", before=(*PYTHON, blocked))
+    before = (*PYTHON, blocked, sys.executable, "-I", "-S")
+    running = agent("grep", "^SigBlk", "/proc/self/status", before=before, entrypoint=PID1)
     running.wait()
 
     assert f"{1 << 9:016x}" == running.out.split()[1]
@@ -345,7 +349,7 @@ def test_pid_1_itself_drops_no_odd_name(agent, place) -> None:
     running = agent(
         "cat", "/proc/self/environ",
         before=(sys.executable, "-I", "-S"),
-        entrypoint=str(REPOSITORY / "workspace_agent/pid1.py"),
+        entrypoint=PID1,
         env={**env, **given},
     )  # fmt: skip
     running.wait()

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import errno
 import signal
 
 import pytest
 
-from workspace_agent.supervise.exitcode import exit_code
+from workspace_agent.supervise.exitcode import exit_code, not_started
 
 CORE = 0x80  # the wait status says so beside the signal
 
@@ -30,3 +31,8 @@ def test_a_stopped_pod_never_counts_as_done(code: int) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_stop_does_not_hide_the_signal_that_killed(number: int) -> None:
     assert 128 + number == exit_code(number, stopping=True)
+
+
+@pytest.mark.parametrize("error", sorted(errno.errorcode))
+def test_only_a_command_that_is_not_there_is_127(error: int) -> None:
+    assert (127 if error == errno.ENOENT else 126) == not_started(error)
