@@ -324,7 +324,6 @@ def test_env_runs_a_command_with_the_workloads_variables_over_the_callers(
     assert [(["python", "-c", "pass", "--json"], "workload", "xterm")] == heard
 
 
-@pytest.mark.xfail(reason="`entry` drops the code that click hands back for an Exit")
 @pytest.mark.parametrize(("error", "code"), [(2, 127), (13, 126)])
 def test_env_exits_as_shells_do_when_the_command_cannot_run(
     error: int, code: int, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
