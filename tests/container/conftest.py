@@ -128,8 +128,13 @@ class Pod:
         podman("rm", "--force", "--time", "0", "--ignore", self.name, check=False)
 
     def _state(self, name: str) -> str:
-        shown = podman("inspect", "--format", f"{{{{.State.{name}}}}}", self.name)
-        return shown.stdout.decode().strip()
+        """Ask podman, which fails when the process ends while it looks; then it is asked again."""
+        argv = ("inspect", "--format", f"{{{{.State.{name}}}}}", self.name)
+        for _ in range(20):
+            shown = podman(*argv, check=False)
+            if shown.returncode == 0:
+                return shown.stdout.decode().strip()
+        return podman(*argv).stdout.decode().strip()
 
 
 @dataclass

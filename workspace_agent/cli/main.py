@@ -130,13 +130,12 @@ def entry(argv: list[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     as_json = "--json" in words
     try:
-        cli.main(args=words, prog_name="workspace-agent", standalone_mode=False)
+        ended = cli.main(args=words, prog_name="workspace-agent", standalone_mode=False)
+        sys.exit(ended if isinstance(ended, int) else 0)  # click hands the code of an Exit back
     except click.UsageError as error:
         usage = Problem("usage", error.format_message(), fix="`workspace-agent --help`")
         code = USAGE
         render.fail(usage, code, words, as_json=as_json)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except AgentError as error:

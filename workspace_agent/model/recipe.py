@@ -124,11 +124,12 @@ def _home(recipe: Recipe) -> str:
     if not recipe["home"] or recipe["image_home"] in ("", "/"):
         return ""
     old, new = quoted(recipe["image_home"]), quoted(recipe["home"])
-    # bash without HOME takes it from passwd, but does not export it.
-    return (
-        f'if [ "${{HOME-}}" = {old} ] && [ -d {new} ]; then HOME={new}; fi\n'
-        f'if [ "${{HOME-}}" = {new} ]; then export HOME; fi\n'
+    # Some shells start without HOME (`env -i`), some take it from passwd and do not export it.
+    # Whoever may not write there is another user, whose home this is not.
+    switch = (
+        f'{{ [ "${{HOME-}}" = {old} ] || [ -z "${{HOME-}}" ]; }} && [ -d {new} ] && [ -w {new} ]'
     )
+    return f'if {switch}; then HOME={new}; fi\nif [ "${{HOME-}}" = {new} ]; then export HOME; fi\n'
 
 
 def _banner(path: str) -> str:
