@@ -126,13 +126,8 @@ def _home(recipe: Recipe) -> str:
     old, new = quoted(recipe["image_home"]), quoted(recipe["home"])
     # Some shells start without HOME (`env -i`), some take it from passwd and do not export it.
     # Whoever may not write there is another user, whose home this is not.
-    switch = (
-        f'{{ [ "${{HOME-}}" = {old} ] || [ -z "${{HOME-}}" ]; }} && [ -d {new} ] && [ -w {new} ]'
-    )
-    return f'if {switch}; then HOME={new}; fi\nif [ "${{HOME-}}" = {new} ]; then export HOME; fi\n'
-
-
-def _banner(path: str) -> str:
+    ours = f'{{ [ "${{HOME-}}" = {old} ] || [ -z "${{HOME+x}}" ]; }}'
+    switch = f"{ours} && [ -d {new} ] && [ -w {new} ]"
     return (
         'case "$-" in *i*) if [ -z "${WORKSPACE_AGENT_BANNER-}" ] && '
         f"[ -s {path} ]; then WORKSPACE_AGENT_BANNER=1; export WORKSPACE_AGENT_BANNER; "
