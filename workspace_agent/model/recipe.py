@@ -128,6 +128,11 @@ def _home(recipe: Recipe) -> str:
     # Whoever may not write there is another user, whose home this is not.
     ours = f'{{ [ "${{HOME-}}" = {old} ] || [ -z "${{HOME+x}}" ]; }}'
     switch = f"{ours} && [ -d {new} ] && [ -w {new} ]"
+    exported = f'if [ "${{HOME-}}" = {new} ]; then export HOME; fi'
+    return f"if {switch}; then HOME={new}; fi\n{exported}\n"
+
+
+def _banner(path: str) -> str:
     return (
         'case "$-" in *i*) if [ -z "${WORKSPACE_AGENT_BANNER-}" ] && '
         f"[ -s {path} ]; then WORKSPACE_AGENT_BANNER=1; export WORKSPACE_AGENT_BANNER; "
