@@ -39,9 +39,9 @@ class Boot:
         self.argv = argv[1:] if argv[:1] == ["--"] else argv
         self.root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         self.environ = container_environ()
-        self.mounts = mounts.read_mounts()
-        self.container = mounts.in_container(self.environ, self.mounts)
-        self.runtime = runtime.make(self.environ, self.container)
+        self.mounts: Mapping[str, tuple[str, str, bool]] = {}
+        self.container = False
+        self.runtime = ""
         self.env: Mapping[str, str] = self.environ
         self.command: list[str] = []
         self.grace = GRACE
@@ -50,6 +50,12 @@ class Boot:
         self.record: dict[str, object] = {}
         self.lock = -1
         self.refused = ""  # why the workload must not start; only a profile can ask for that
+
+    def look(self) -> None:
+        """Find out where we are."""
+        self.mounts = mounts.read_mounts()
+        self.container = mounts.in_container(self.environ, self.mounts)
+        self.runtime = runtime.make(self.environ, self.container)
 
     @staticmethod
     def say(line: str) -> None:
@@ -65,6 +71,7 @@ def main(argv: list[str]) -> None:
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, init.EVERY)
     boot = Boot(argv)
     try:
+        boot.look()
         code = _live(boot, mask)
     except Exception as error:
         # The workload comes first: whatever broke here, it is started, untouched.

@@ -26,7 +26,7 @@ def count(tmp_path: Path) -> Path:
 
 
 def boot(where: str, *steps: str, dies: bool = False, idle: bool = False) -> None:
-    log = attempts.Log("" if idle else where)
+    log = attempts.Log(lambda: "" if idle else where)
     tell = log.before(lambda _: None)
     for step in steps:
         tell(f"apply {step}")

@@ -52,36 +52,41 @@ def safe(profile: Profile) -> Profile:
 
 
 class Log:
-    """Counts this boot as an attempt from its first risky step until it is done."""
+    """Counts this boot as an attempt from its first risky step until it is done.
 
-    def __init__(self, where: str) -> None:
-        self._where = where  # empty: nothing is counted
+    *where* is asked when there is something to count: a first boot makes the folder on its way.
+    """
+
+    def __init__(self, where: Callable[[], str]) -> None:
+        self._where = where
         self._counted = False
 
     def before(self, tell: Callable[[str], None]) -> Callable[[str], None]:
         """Return *tell*, which from now on also counts: a step says its name before it works."""
 
         def heard(text: str) -> None:
-            if text.startswith("apply ") and text[6:] in _RISKY:
-                self._count()
+            if text.startswith("apply ") and text[6:] in _RISKY and not self._counted:
+                self._counted = True
+                _write(self._where())
             tell(text)
 
         return heard
 
     def done(self) -> None:
         """Forget the attempts: this boot came through."""
-        if self._where and (self._counted or _count(self._where)):
-            files.remove(f"{self._where}/{layout.ATTEMPTS_IN_STATE}")
+        where = self._where()
+        if where and (self._counted or _count(where)):
+            files.remove(f"{where}/{layout.ATTEMPTS_IN_STATE}")
 
-    def _count(self) -> None:
-        if not self._where or self._counted or not os.path.isdir(self._where):
-            return
-        self._counted = True
-        path = f"{self._where}/{layout.ATTEMPTS_IN_STATE}"
-        try:
-            files.commit(path, f"{_count(self._where) + 1}\n", durable=True)
-        except OSError:
-            return  # a full volume: the boot is more important than its count
+
+def _write(where: str) -> None:
+    if not where or not os.path.isdir(where):
+        return
+    try:
+        text = f"{_count(where) + 1}\n"
+        files.commit(f"{where}/{layout.ATTEMPTS_IN_STATE}", text, durable=True)
+    except OSError:
+        return  # a full volume: the boot is more important than its count
 
 
 def _count(where: str) -> int:

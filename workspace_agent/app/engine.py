@@ -97,7 +97,7 @@ def perform(
     """Run the boot; *wired* hears of it before the user's own scripts run."""
     profile, facts = opening.profile, opening.facts
     idle = dry_run or opening.trouble is not None  # a volume in trouble is not even looked at
-    log = attempts.Log("" if idle else attempts.folder(facts))
+    log = attempts.Log(lambda: "" if idle else attempts.folder(facts))
     go = partial(run, dry_run=dry_run, tell=log.before(tell), keep=keep)
 
     report = Report(notes=opening.notes)

@@ -39,6 +39,13 @@ class Facts:
         return expand(text, **names, home=home)
 
 
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"  # it was removed under us
+
+
 def gather(
     profile: Profile,
     environ: Mapping[str, str],
@@ -64,8 +71,7 @@ def gather(
         user=user,
         # In a restarted container the entry leads to the volume already; the variable does not.
         image_home=environ.get("HOME", home),
-        volume=volume
-        or choose(profile.volume.candidates, explicit, mounts, container, os.getcwd()),
+        volume=volume or choose(profile.volume.candidates, explicit, mounts, container, _cwd()),
         python=interpreter.find(environ.get("PATH", os.defpath)),
         boot_id=os.urandom(6).hex(),
     )
