@@ -275,6 +275,18 @@ def test_every_name_that_linux_allows_is_kept(source: Path, copied: Callable) ->
     assert [] == done.skipped
 
 
+def test_what_stands_in_the_target_is_never_written_to(
+    root: Path, source: Path, target: Path, plant: Callable
+) -> None:
+    plant(source, {"file": "new", "link": "new"})
+    plant(target, {"file": "precious", "link": root / "outside"})
+    plant(root, {"outside": "precious"})
+    done = copy_tree(str(source), str(target))
+
+    assert ["precious"] * 2 == [p.read_text() for p in (target / "file", root / "outside")]
+    assert ["file", "link"] == [name for name, _ in done.skipped]
+
+
 def test_a_link_is_never_followed_out_of_the_source(
     root: Path, source: Path, target: Path, copied: Callable, plant: Callable, tree: Callable
 ) -> None:

@@ -18,7 +18,7 @@ from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted
 from workspace_agent.steps.merge import add_missing, place, put_back
-from workspace_agent.steps.stage import AT_ONCE, Stage, remove_tree
+from workspace_agent.steps.stage import AT_ONCE, Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,7 +133,6 @@ class HomeSeed:
             put_back(stage.tree, self.target, self._backup)
         else:
             add_missing(stage.tree, self.target)
-        remove_tree(stage.tree)  # a kill right after the marker must not leave it
         self.sync(volume)
         files.remove(self._seeded_before)  # until all is tidy again, `apply` has work to do
         place(marker, self._marker)
