@@ -47,8 +47,9 @@ def test_a_stop_during_the_boot_ends_it_and_starts_no_workload(agent, place, num
     assert not (place.folder / "ran").exists()
 
 
-def test_a_stop_during_the_boot_leaves_no_process_of_the_script(agent, place) -> None:
-    place.script(ENDLESS)
+@pytest.mark.parametrize("first", ["", "trap '' TERM; "], ids=["calm", "stubborn"])
+def test_a_stop_during_the_boot_leaves_no_process_of_the_script(agent, place, first: str) -> None:
+    place.script(first + ENDLESS)
     running = agent("true")
     script, engine = script_and_engine(place)
     everyone = [script, engine, *children(script)]
