@@ -80,7 +80,7 @@ def load(root: str) -> Plan | None:
         plan: Plan = marshal.loads(data)
     except (EOFError, TypeError, ValueError):
         return None
-    return plan if plan.get("version") == __version__ else None
+    return plan if isinstance(plan, dict) and plan.get("version") == __version__ else None
 
 
 def holds(

@@ -170,8 +170,6 @@ def _run(boot: Boot, mask: set[int]) -> int:
         _record(boot, "running")
         _terminate_log(boot, "running", None)
         code = init.attend(started.pid, init.Duty(boot.grace, started.tty))
-    if started.tty == spawn.LEND:
-        spawn.lend(os.getpgrp())
     boot.record["exit_code"] = code
     _record(boot, "exited")
     _terminate_log(boot, "exited", code)
@@ -262,7 +260,7 @@ def _adopt_orphans() -> None:
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     wish = os.environ.get("WORKSPACE_AGENT_PARENT_DEATH", "")
-    if wish.isdigit():
+    if wish.isascii() and wish.isdigit():
         libc.prctl(PR_SET_PDEATHSIG, int(wish), 0, 0, 0)
 
 

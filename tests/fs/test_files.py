@@ -20,7 +20,7 @@ def path(root: Path) -> str:
 
 @pytest.fixture
 def temporary(path: str) -> str:
-    return f"{path}.{os.getpid()}.new"
+    return files.temporary_name(str(path))
 
 
 def mode(path: str) -> int:

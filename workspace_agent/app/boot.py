@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from workspace_agent.app.recipes import bare
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import BAD, Blocked, Ok, Report, Row, Skip, Status, Todo
 from workspace_agent.model.problem import AgentError, Problem
@@ -96,6 +97,17 @@ def script_steps(profile: Profile, facts: Facts, recipe: Recipe) -> tuple[Step, 
             timeout=profile.scripts.timeout,
         ),
     )
+
+
+def known_steps(profile: Profile, facts: Facts) -> dict[str, tuple[str, ...]]:
+    """Return the name of every step of a boot here, and what it needs; nothing is read."""
+    recipe = bare(profile, facts)
+    steps = (
+        *workspace_steps(profile, facts),
+        *wiring_steps(profile, facts, recipe),
+        *script_steps(profile, facts, recipe),
+    )
+    return {step.name: step.needs for step in steps}
 
 
 def run(

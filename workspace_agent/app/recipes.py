@@ -23,7 +23,7 @@ def recipe_for(
     """
     bad = {row.name for row in report.rows if row.status in BAD or row.why.startswith("needs ")}
     if "volume.ready" in bad:
-        return _bare(profile, facts), ()
+        return bare(profile, facts), ()
     folders = [facts.fill(profile, path) for path in profile.path.python]
     problems = [(folder, shadow_problem(folder)) for folder in folders]
     clean = [folder for folder, problem in problems if problem is None]
@@ -50,7 +50,7 @@ def recipe_for(
     return recipe, tuple(problem for _, problem in problems if problem)
 
 
-def _bare(profile: Profile, facts: Facts) -> Recipe:
+def bare(profile: Profile, facts: Facts) -> Recipe:
     """Return the recipe of a boot without a volume: only what does not lead there."""
     return {
         "set": _runtime(facts),

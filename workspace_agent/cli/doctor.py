@@ -12,7 +12,7 @@ from workspace_agent.cli.main import Options, pass_options
 @click.command()
 @pass_options
 def doctor(options: Options) -> None:
-    """Check what this machine can do, and how to fix what it cannot.
+    """Check what this machine can do, and how to fix the rest.
 
     Asks every step what it would do, compares what `kubectl exec` sees with what the workload
     sees, and looks at the agent's own install. Writes nothing.

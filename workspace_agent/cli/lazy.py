@@ -17,7 +17,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Plumbing": {
         "profile": ("profile", "List, show or validate profiles"),
-        "doctor": ("doctor", "Check what this machine can do, and how to fix what it cannot"),
+        "doctor": ("doctor", "Check what this machine can do, and how to fix the rest"),
         "image": ("image", "Put the static half in place, at image build"),
         "completion": ("completion", "Print a completion script for bash, zsh or fish"),
     },

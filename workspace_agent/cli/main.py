@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,9 @@ from workspace_agent.app import session as sessions
 from workspace_agent.cli import render
 from workspace_agent.cli.lazy import LazyGroup
 from workspace_agent.model.problem import AgentError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -125,25 +130,36 @@ def cli(
     ctx.obj = Options(as_json, quiet, verbose, color, profile, volume, verb)
 
 
+def _wish(words: Sequence[str]) -> tuple[str, bool]:
+    """Return the verb in *words*, and whether JSON is wanted, for a call that fails on its way."""
+    as_json, rest = bool(os.environ.get("WORKSPACE_AGENT_JSON")), list(words)
+    while rest and rest[0].startswith("-"):
+        word = rest.pop(0)
+        as_json = as_json or word == "--json"
+        if word in ("--profile", "--volume", "--color") and rest:
+            rest.pop(0)
+    return (rest[0] if rest else ""), as_json
+
+
 def entry(argv: list[str] | None = None) -> None:
     """Run the command line; the only place where an error becomes an exit code."""
     words = sys.argv[1:] if argv is None else argv
-    as_json = "--json" in words
+    verb, as_json = _wish(words)
     try:
         ended = cli.main(args=words, prog_name="workspace-agent", standalone_mode=False)
         sys.exit(ended if isinstance(ended, int) else 0)  # click hands the code of an Exit back
     except click.UsageError as error:
         usage = Problem("usage", error.format_message(), fix="`workspace-agent --help`")
         code = USAGE
-        render.fail(usage, code, words, as_json=as_json)
+        render.fail(usage, code, verb, as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except AgentError as error:
         code = USAGE if error.problem.slug.startswith("profile.") else FAILED
-        render.fail(error.problem, code, words, as_json=as_json)
+        render.fail(error.problem, code, verb, as_json=as_json)
     except Exception as error:
         if "-v" in words or "--verbose" in words:
             raise
         what = f"the agent broke: {type(error).__name__}: {error}"
         bug = Problem("agent.crashed", what, fix="run it again with -v, and report what it prints")
-        render.fail(bug, FAILED, words, as_json=as_json)
+        render.fail(bug, FAILED, verb, as_json=as_json)

@@ -48,11 +48,10 @@ def show(answer: Answer, verb: str, *, as_json: bool, color: str, quiet: bool = 
         _problem(problem, "error" if answer.code in (1, 2) else "problem", color)
 
 
-def fail(problem: Problem, code: int, words: Sequence[str], *, as_json: bool) -> None:
+def fail(problem: Problem, code: int, verb: str, *, as_json: bool) -> None:
     """Print *problem* as the end of the call, and exit with *code*."""
     if as_json:
-        verb = [word for word in words if not word.startswith("-")][:1]
-        click.echo(_envelope(verb, code, None, [problem]))
+        click.echo(_envelope([verb] if verb else [], code, None, [problem]))
     else:
         _problem(problem, "error", "auto")
     sys.exit(code)

@@ -9,6 +9,9 @@ import errno
 import os
 import stat
 
+# Process numbers repeat from pod to pod, and pods share volumes.
+_TOKEN = os.urandom(4).hex()
+
 # State files are a few KiB; a larger one is not ours.
 READ_LIMIT = 1 << 20
 
@@ -20,7 +23,7 @@ def commit(path: str, text: str | bytes, mode: int = 0o644, *, durable: bool = F
     With *durable* the bytes and the name are synced. Raises OSError; the old file then stays.
     """
     data = text if isinstance(text, bytes) else os.fsencode(text)
-    temporary = f"{path}.{os.getpid()}.new"
+    temporary = temporary_name(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(temporary, flags, mode)
@@ -41,6 +44,11 @@ def commit(path: str, text: str | bytes, mode: int = 0o644, *, durable: bool = F
         raise
     if durable:
         sync_dir(os.path.dirname(path))
+
+
+def temporary_name(path: str) -> str:
+    """Return where `commit` prepares *path*: no other process has this name, in any pod."""
+    return f"{path}.{os.getpid()}-{_TOKEN}.new"
 
 
 def write_in_place(path: str, text: str) -> None:

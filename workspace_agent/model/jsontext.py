@@ -16,7 +16,7 @@ def dumps(value: object) -> str:
     if isinstance(value, str):
         return f'"{"".join(map(_char, value))}"'
     if isinstance(value, int | float):
-        return repr(value)
+        return repr(value) if value - value == 0 else "null"  # JSON has no infinity and no NaN
     if isinstance(value, dict):
         return f"{{{', '.join(f'{dumps(str(k))}: {dumps(v)}' for k, v in value.items())}}}"
     if isinstance(value, list | tuple):
