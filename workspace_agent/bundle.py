@@ -23,7 +23,8 @@ MODULES = tuple(
     f"workspace_agent{name}"
     for name in (
         "", ".start", ".fastpath",
-        ".host", ".host.csignal", ".host.files", ".host.mounts", ".host.passwd", ".host.runtime",
+        ".host", ".host.chalf", ".host.files", ".host.lean", ".host.mounts", ".host.passwd",
+        ".host.runtime",
         ".model", ".model.jsontext", ".model.layout", ".model.recipe",
         ".supervise", ".supervise.exitcode", ".supervise.init", ".supervise.spawn",
     )

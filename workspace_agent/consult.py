@@ -13,7 +13,7 @@ import os
 import select
 from time import monotonic
 
-from workspace_agent.host.csignal import signal as _signal
+from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.supervise import init
 
 TYPE_CHECKING = False

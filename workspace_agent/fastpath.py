@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import _thread
 import marshal
-import os
 
 from workspace_agent import __version__
 from workspace_agent.host import files
+from workspace_agent.host.chalf import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

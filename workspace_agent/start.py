@@ -7,12 +7,12 @@ whatever fails or hangs does so in a child, and the workload starts all the same
 from __future__ import annotations
 
 import errno
-import os
 from time import monotonic
 
 from workspace_agent import fastpath
 from workspace_agent.host import files, mounts, runtime
-from workspace_agent.host.csignal import signal as _signal
+from workspace_agent.host.chalf import os
+from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.recipe import compose, render_sh
@@ -135,7 +135,8 @@ def _take(boot: Boot, plan: Plan) -> None:
         passwd.move_home("/etc/passwd", plan["user"], recipe["home"])
     if boot.runtime:
         plain, secret = render_sh(recipe, boot.environ, boot.runtime)
-        files.commit(f"{boot.runtime}/{layout.SECRETS_SH}", secret, 0o600)
+        if secret:
+            files.commit(f"{boot.runtime}/{layout.SECRETS_SH}", secret, 0o600)
         files.commit(f"{boot.runtime}/{layout.ENV_SH}", plain)
         files.commit(f"{boot.runtime}/{layout.ENVIRON}", as_block(boot.env), 0o600)
         if plan["fish"]:
@@ -171,7 +172,8 @@ def _run(boot: Boot, mask: set[int]) -> int:
         _terminate_log(boot, "running", None)
         code = init.attend(started.pid, init.Duty(boot.grace, started.tty))
     boot.record["exit_code"] = code
-    _record(boot, "exited")
+    if os.getpid() != 1:
+        _record(boot, "exited")  # after PID 1 there is nobody left to read it
     _terminate_log(boot, "exited", code)
     return code
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
+
+from workspace_agent.host.chalf import os
 
 # Process numbers repeat from pod to pod, and pods share volumes.
 _TOKEN = os.urandom(4).hex()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+from workspace_agent.host.chalf import os
 
 TYPE_CHECKING = False  # `typing` costs 4 ms and only the type checker needs it
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ fast path calls it.
 
 from __future__ import annotations
 
-import os
-
 from workspace_agent.host import files
+from workspace_agent.host.chalf import os
 
 
 def entry(text: str, uid: int) -> tuple[str, str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import stat
-
 from workspace_agent.host import files
+from workspace_agent.host.chalf import os
 from workspace_agent.model import layout
 
 TYPE_CHECKING = False
@@ -61,5 +59,5 @@ def _is_ours(path: str) -> bool:
         info = os.lstat(path)
     except OSError:
         return False
-    private = not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return stat.S_ISDIR(info.st_mode) and info.st_uid in (0, os.geteuid()) and private
+    folder, shared = info.st_mode & 0o170000 == 0o040000, info.st_mode & 0o022
+    return folder and not shared and info.st_uid in (0, os.geteuid())

@@ -53,7 +53,7 @@ def published(recipe: Recipe, base: Mapping[str, str]) -> list[tuple[str, str, s
 
 
 def render_sh(recipe: Recipe, base: Mapping[str, str], runtime: str) -> tuple[str, str]:
-    """Return the texts of (env.sh, secrets.sh) for any POSIX shell, zsh included.
+    """Return the texts of (env.sh, secrets.sh) for any POSIX shell; without secrets, an empty one.
 
     Sourcing them twice changes nothing, a value that the user changed stays, and no value is
     ever expanded: everything stands in single quotes.
@@ -66,7 +66,7 @@ def render_sh(recipe: Recipe, base: Mapping[str, str], runtime: str) -> tuple[st
     return (
         f"{_HEAD}{plain}{paths}{_home(recipe)}if [ -r {inner} ]; then . {inner}; fi\n"
         + _banner(quoted(f"{runtime}/banner")),
-        f"{_HEAD}{secret}",
+        f"{_HEAD}{secret}" if secret else "",
     )
 
 

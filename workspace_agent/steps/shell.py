@@ -83,7 +83,9 @@ class EnvFiles:
         if not self.runtime:
             return Skip("this machine has no writable runtime folder: only the workload sees it")
         stale = tuple(
-            path for path, data, _ in self._files() if files.read(path) != os.fsencode(data)
+            path
+            for path, data, _ in self._files()
+            if (files.read(path) or b"") != os.fsencode(data)
         )
         return Todo("this boot's environment", stale) if stale else Ok(self.runtime)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
+
+from workspace_agent.host.chalf import os
 
 # The agent itself failed before the workload ran; `timeout`, `env` and `docker run` use the same.
 AGENT_FAILED = 125

@@ -6,10 +6,10 @@ this, resident, for as long as the pod lives.
 
 from __future__ import annotations
 
-import os
 from time import monotonic
 
-from workspace_agent.host.csignal import signal as _signal
+from workspace_agent.host.chalf import os
+from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.supervise import spawn
 from workspace_agent.supervise.exitcode import exit_code
 

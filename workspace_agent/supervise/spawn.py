@@ -6,9 +6,9 @@ C modules only (`_signal`, not `signal`, whose enum costs 12 ms): PID 1 runs thi
 from __future__ import annotations
 
 import errno
-import os
 
-from workspace_agent.host.csignal import signal as _signal
+from workspace_agent.host.chalf import os
+from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.supervise import exitcode
 
 TYPE_CHECKING = False
