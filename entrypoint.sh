@@ -38,8 +38,9 @@ else
 fi
 
 if [ -n "$python" ]; then
-	# Bytecode of a clone goes beside the private environment, not among the sources.
-	if [ -e "$here/baked" ]; then
+	# Bytecode of a clone goes beside the private environment, not among the sources; an image has
+	# its own beside them.
+	if [ -d "$here/workspace_agent/__pycache__" ]; then
 		exec "$python" -I -S "$here/workspace_agent/pid1.py" "$@"
 	fi
 	exec "$python" -I -S -X "pycache_prefix=$here/venv/pycache" \

@@ -170,9 +170,11 @@ def _bad(report: Report) -> set[str]:
 
 def _beside(boot: Boot, opening: Opening) -> None:
     """Make the private environment where it is missing; the workload runs already."""
+    if boot.environ.get("WORKSPACE_AGENT_PRIVATE") == "0":
+        return
     from workspace_agent.app import private
 
-    if boot.environ.get("WORKSPACE_AGENT_PRIVATE") == "0" or private.is_whole(boot.root):
+    if private.is_whole(boot.root):
         return
     os.nice(10)
     private.make(boot.root, opening.facts.runtime, lambda _: None)

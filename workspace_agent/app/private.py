@@ -7,7 +7,6 @@ holds what it was made for, so that half of one is never used.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -82,6 +81,8 @@ def make(root: str, runtime: str, tell: Tell) -> Problem | None:
 
 def _build(root: str, runtime: str, tell: Tell) -> Problem | None:
     venv = f"{root}/venv"
+    import shutil  # 4 ms; a boot only asks whether there is anything to build
+
     files.remove(f"{venv}/{layout.VENV_MARKER}")
     for name in os.listdir(venv):
         if name not in ("pycache", "lock"):
@@ -120,6 +121,8 @@ def _install(venv: str, site: str, wanted: list[str], log: str, tell: Tell) -> s
 
 
 def _installers(venv: str, site: str, wanted: list[str]) -> list[tuple[str, list[str]]]:
+    import shutil
+
     python = f"{venv}/bin/python"
     found = []
     if uv := shutil.which("uv"):
