@@ -10,7 +10,7 @@ import errno
 from time import monotonic
 
 from workspace_agent import fastpath
-from workspace_agent.host import files, mounts, runtime
+from workspace_agent.host import files, mounts, passwd, runtime
 from workspace_agent.host.chalf import os
 from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.model import layout
@@ -74,9 +74,8 @@ def main(argv: list[str]) -> None:
         boot.look()
         code = _live(boot, mask)
     except Exception as error:
-        # The workload comes first: whatever broke here, it is started, untouched.
-        boot.say(f"the agent failed ({type(error).__name__}: {error}); CMD runs without it")
-        code = _untouched(boot, mask)
+        boot.say(f"the agent failed ({type(error).__name__}: {error}); CMD runs all the same")
+        code = _go_on(boot, mask)
     os._exit(code)
 
 
@@ -112,12 +111,23 @@ def _live(boot: Boot, mask: set[int]) -> int:
     return _run(boot, mask)
 
 
+def _go_on(boot: Boot, mask: set[int]) -> int:
+    """Answer for the workload after a fault of ours: start it untouched, but never twice."""
+    child = boot.record.get("workload")
+    if isinstance(child, int):
+        return init.attend(child, init.Duty(boot.grace))
+    return _untouched(boot, mask)
+
+
 def _prepare(boot: Boot, mask: set[int]) -> int | None:
     """Fill *boot* with what the workload gets; an exit code when somebody stopped us meanwhile."""
     plan = fastpath.load(boot.root)
     if plan is not None and fastpath.holds(plan, boot.environ, boot.mounts):
-        _take(boot, plan)
-        return None
+        try:
+            _take(boot, plan)
+            return None
+        except OSError as error:
+            boot.say(f"the fast path is not open here ({error}); asking the engine")
     from workspace_agent.consult import consult  # not on the fast path
 
     return consult(boot, mask)
@@ -130,29 +140,32 @@ def _take(boot: Boot, plan: Plan) -> None:
     boot.command, boot.grace = plan["command"], plan["grace"]
     boot.termination_log = plan["termination_log"]
     if plan["user"]:
-        from workspace_agent.host import passwd
-
         passwd.move_home("/etc/passwd", plan["user"], recipe["home"])
     if boot.runtime:
-        plain, secret = render_sh(recipe, boot.environ, boot.runtime)
-        if secret:
-            files.commit(f"{boot.runtime}/{layout.SECRETS_SH}", secret, 0o600)
-        files.commit(f"{boot.runtime}/{layout.ENV_SH}", plain)
-        files.commit(f"{boot.runtime}/{layout.ENVIRON}", as_block(boot.env), 0o600)
-        if plan["fish"]:
-            from workspace_agent.steps import renderers  # for images with fish, 1 ms
-
-            secrets = f"{boot.runtime}/{layout.SECRETS_FISH}"
-            plain, secret = renderers.fish(recipe, boot.environ, boot.env, secrets)
-            files.commit(secrets, secret, 0o600)
-            files.commit(f"{boot.runtime}/{layout.ENV_FISH}", plain)
-        millis = (monotonic() - boot.began) * 1000
-        report = {"schema": 1, "status": "ok", "path": "fast", "volume": plan["volume"],
-                  "home": recipe["home"], "secs": round(millis / 1000, 6), "steps": [],
-                  "problems": []}  # fmt: skip
-        files.commit(f"{boot.runtime}/{layout.STATUS}", dumps(report) + "\n")
+        _write_runtime(boot, plan)
     if not boot.environ.get("WORKSPACE_AGENT_QUIET"):
         boot.say(f"workspace ready in {(monotonic() - boot.began) * 1000:.0f} ms (nothing to do)")
+
+
+def _write_runtime(boot: Boot, plan: Plan) -> None:
+    """Write what the engine would; secrets first, since env.sh names their file."""
+    at, recipe = boot.runtime, plan["recipe"]
+    plain, secret = render_sh(recipe, boot.environ, at)
+    if secret:
+        files.commit(f"{at}/{layout.SECRETS_SH}", secret, 0o600)
+    files.commit(f"{at}/{layout.ENV_SH}", plain)
+    files.commit(f"{at}/{layout.ENVIRON}", as_block(boot.env), 0o600)
+    if plan["fish"]:
+        from workspace_agent.steps import renderers  # for images with fish, 1 ms
+
+        secrets = f"{at}/{layout.SECRETS_FISH}"
+        plain, secret = renderers.fish(recipe, boot.environ, boot.env, secrets)
+        files.commit(secrets, secret, 0o600)
+        files.commit(f"{at}/{layout.ENV_FISH}", plain)
+    report = {"schema": 1, "status": "ok", "path": "fast", "volume": plan["volume"],
+              "home": recipe["home"], "secs": round(monotonic() - boot.began, 6), "steps": [],
+              "problems": []}  # fmt: skip
+    files.commit(f"{at}/{layout.STATUS}", dumps(report) + "\n")
 
 
 def as_block(env: Mapping[str, str]) -> bytes:

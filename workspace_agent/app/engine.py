@@ -12,7 +12,7 @@ from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_
 from workspace_agent.app.facts import Facts, gather
 from workspace_agent.app.recipes import recipe_for
 from workspace_agent.app.telling import Teller, announce
-from workspace_agent.config.load import ProfileError, load
+from workspace_agent.config.load import load
 from workspace_agent.config.schema import Profile
 from workspace_agent.config.sources import Overlay
 from workspace_agent.host import files
@@ -178,6 +178,3 @@ def _beside(boot: Boot, opening: Opening) -> None:
         return
     os.nice(10)
     private.make(boot.root, opening.facts.runtime, lambda _: None)
-
-
-__all__ = ["Opening", "ProfileError", "open_boot", "perform", "work"]
