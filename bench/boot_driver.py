@@ -19,7 +19,8 @@ AGENT = "/opt/workspace-agent/entrypoint.sh"
 VOLUME = "/workspace"
 RUNTIME = "/run/workspace-agent"
 # The first number of schedstat is nanoseconds on a CPU.
-WORKLOAD = ["/bin/sh", "-c", "read ran rest </proc/1/schedstat; echo $ran; exec sleep 0.2"]
+WORKLOAD = ["/bin/sh", "-c", "read ran rest </proc/1/schedstat; read all kept rest </proc/1/statm;"
+            " echo $ran $kept; exec sleep 0.2"]  # fmt: skip
 BARE = ["/usr/bin/python3", "-I", "-S", "-c", f"import os; os.execv('/bin/sh', {WORKLOAD!r})"]
 STATE = ("etc/passwd", "etc/bash.bashrc", "etc/environment", "etc/zsh/zshenv")
 OURS = ("etc/profile.d/workspace-agent.sh", "etc/fish/conf.d/workspace-agent.fish",
@@ -39,7 +40,7 @@ def main() -> None:
         first: ([AGENT, *WORKLOAD], False),
     }
     pristine = remember()
-    samples: dict[str, list[tuple[float, float, float]]] = {name: [] for name in variants}
+    samples: dict[str, list[tuple[float, ...]]] = {name: [] for name in variants}
     written = 0
     for number in range(rounds + 1):
         for name, (argv, known) in variants.items():
@@ -56,8 +57,8 @@ def main() -> None:
     json.dump({"samples": samples, "rounds": rounds, "warm_boots_that_wrote": written}, sys.stdout)
 
 
-def measure(argv: list[str]) -> tuple[float, float, float]:
-    """Return (CPU ms in all, wall ms until the workload lives, CPU ms of PID 1 until then)."""
+def measure(argv: list[str]) -> tuple[float, ...]:
+    """Return (CPU ms in all, wall ms until the workload lives, CPU ms and MiB of PID 1 then)."""
     reader, writer = os.pipe()
     began = time.monotonic()
     outer = os.fork()
@@ -77,14 +78,14 @@ def measure(argv: list[str]) -> tuple[float, float, float]:
         os.write(REPORT[1], b"%f %d\n" % (spent, status))
         os._exit(0)
     os.close(writer)
-    until = int(os.read(reader, 64)) / 1e6
+    ran, pages = os.read(reader, 64).split()
     wall = (time.monotonic() - began) * 1e3
     os.waitpid(outer, 0)
     os.close(reader)
     cpu, status = os.read(REPORT[0], 64).split()
     if int(status):
         raise SystemExit(f"{argv} ended with wait status {int(status)}")
-    return float(cpu), wall, until
+    return float(cpu), wall, int(ran) / 1e6, int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 LIBC = ctypes.CDLL(None)

@@ -59,9 +59,13 @@ class Boot:
 
     @staticmethod
     def say(line: str) -> None:
-        """Write one line to stderr, named, in one piece; a closed stderr is no reason to die."""
+        """Write one line to stderr in one piece, named unless it is an object for a program.
+
+        A closed stderr is no reason to die.
+        """
+        name = "" if line.startswith("{") else "workspace-agent: "
         try:
-            os.write(2, os.fsencode(f"workspace-agent: {line}\n"))
+            os.write(2, os.fsencode(f"{name}{line}\n"))
         except OSError:
             return
 
@@ -143,8 +147,11 @@ def _take(boot: Boot, plan: Plan) -> None:
         passwd.move_home("/etc/passwd", plan["user"], recipe["home"])
     if boot.runtime:
         _write_runtime(boot, plan)
-    if not boot.environ.get("WORKSPACE_AGENT_QUIET"):
-        boot.say(f"workspace ready in {(monotonic() - boot.began) * 1000:.0f} ms (nothing to do)")
+    secs = monotonic() - boot.began
+    if boot.environ.get("WORKSPACE_AGENT_JSON"):
+        boot.say(dumps({"kind": "boot.done", "status": "ok", "secs": round(secs, 6)}))
+    elif not boot.environ.get("WORKSPACE_AGENT_QUIET"):
+        boot.say(f"workspace ready in {secs * 1000:.0f} ms (nothing to do)")
 
 
 def _write_runtime(boot: Boot, plan: Plan) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import partial
+from time import monotonic
 
 from workspace_agent import consult
 from workspace_agent.app import attempts, plans, records
 from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_steps
 from workspace_agent.app.facts import Facts, gather
 from workspace_agent.app.recipes import recipe_for
-from workspace_agent.app.telling import Teller, announce
+from workspace_agent.app.telling import Teller, announcement
 from workspace_agent.config.load import load
 from workspace_agent.config.schema import Profile
 from workspace_agent.config.sources import Overlay
@@ -147,7 +148,8 @@ def _publish(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> No
     if opening.trouble is None:
         records.keep(opening.facts, opening.profile, report)
         plans.stamp(opening.facts, report, recipe)
-    announce(boot.environ, boot.say, report, boot.began)
+    for line in announcement(boot.environ, report, monotonic() - boot.began):
+        boot.say(line)
 
 
 def _answer(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> dict[str, Any]:

@@ -42,22 +42,24 @@ class Teller:
             self._say(f"working: {text}")
 
 
-def announce(
-    environ: Mapping[str, str], say: Callable[[str], None], report: Report, began: float
-) -> None:
-    """Say how the boot went: problems in full, then one line; rows when asked for (verbose)."""
-    secs = time.monotonic() - began
+def announcement(environ: Mapping[str, str], report: Report, secs: float) -> list[str]:
+    """Return what to say of a boot: problems in full, then one line; rows when asked for.
+
+    With WORKSPACE_AGENT_JSON each line is an object: the rows, the problems, the sum.
+    """
     if environ.get("WORKSPACE_AGENT_JSON"):
-        for row in report.rows:
-            say(dumps({"kind": "step.done", **row.to_json()}))
-    elif environ.get("WORKSPACE_AGENT_VERBOSE"):
-        for row in report.rows:
-            say(f"{row.status.value:<13} {row.name:<14} {row.why}")
+        rows = [{"kind": "step.done", **row.to_json()} for row in report.rows]
+        problems = [{"kind": "problem", **problem.to_json()} for problem in report.problems]
+        done = {"kind": "boot.done", "status": report.status, "secs": round(secs, 6)}
+        return [dumps(one) for one in (*rows, *problems, done)]
+    lines = []
+    if environ.get("WORKSPACE_AGENT_VERBOSE"):
+        lines += [f"{row.status.value:<13} {row.name:<14} {row.why}" for row in report.rows]
     for problem in report.problems:
-        for line in problem.lines("degraded"):
-            say(line)
+        lines += problem.lines("degraded")
     if not environ.get("WORKSPACE_AGENT_QUIET") or report.problems:
-        say(f"workspace ready in {duration(secs)} ({counts(report)})")
+        lines.append(f"workspace ready in {duration(secs)} ({counts(report)})")
+    return lines
 
 
 def counts(report: Report) -> str:
