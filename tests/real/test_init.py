@@ -471,3 +471,32 @@ def reset(number: int) -> str:
     if number == signal.SIGKILL:
         return "import os"
     return f"import os, signal; signal.signal({number}, signal.SIG_DFL)"
+
+
+# A workload that dies of a TERM at once, and leaves one in its group that has something to save.
+LEAVES_A_SAVER = (
+    "sh -c 'trap \"echo saved; exit 0\" TERM; echo ready; while :; do sleep 0.05; done' & wait"
+)
+
+
+def test_after_a_term_the_rest_of_the_group_may_finish(agent) -> None:
+    running = agent("sh", "-c", LEAVES_A_SAVER).until("ready")
+    running.signal(signal.SIGTERM)
+
+    assert (143, "ready\nsaved\n") == (running.wait(), running.out)
+
+
+def test_what_does_not_finish_is_killed_when_the_grace_is_over(agent, place) -> None:
+    endless = LEAVES_A_SAVER.replace("echo saved; exit 0", "")
+    env = place.environ(WORKSPACE_AGENT__WORKLOAD__GRACE="300ms")
+    running = agent("sh", "-c", endless, env=env).until("ready")
+    running.signal(signal.SIGTERM)
+
+    assert 143 == running.wait()
+    wait_until(lambda: all(is_over(pid) for pid in place.started()), "nothing is left")
+
+
+def test_without_a_term_nobody_is_waited_for(agent) -> None:
+    running = agent("sh", "-c", "sleep 1000 & exit 3")
+
+    assert 3 == running.wait()

@@ -23,6 +23,9 @@ EVERY = frozenset(_signal.valid_signals()) - {_signal.SIGKILL, _signal.SIGSTOP}
 
 _SUSPEND = (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU)
 
+# The end of somebody else's child is not told to us: how often to look, once only such are left.
+_LOOK = 0.1
+
 # What Duty asks for.
 SEND = "send"  # (SEND, number): to the workload's group
 PAUSE = "pause"  # stop ourselves until CONT, as the workload is
@@ -88,6 +91,10 @@ class Duty:
         self._deadline = None
         return [(SEND, _signal.SIGKILL)]
 
+    def lingers(self) -> bool:
+        """Say whether those whom the workload left behind still have time to end by themselves."""
+        return self._deadline is not None
+
     def wait(self, now: float) -> float | None:
         """Say for how long nothing happens by itself; None is for ever."""
         return None if self._deadline is None else max(0.0, self._deadline - now)
@@ -96,19 +103,33 @@ class Duty:
 def attend(child: int, duty: Duty, also: Iterable[int] = EVERY) -> int:
     """Be the init of *child* until it ends; returns the agent's exit code.
 
-    Signals in *also* must be blocked. Every other child that ends is reaped on the way.
+    Signals in *also* must be blocked. Every other child that ends is reaped on the way. After a
+    TERM the rest of the group has what is left of the grace, too: a shell dies of the signal at
+    once, while the training that it started still writes its checkpoint.
     """
+    ended = None
     while True:
         status = _reap(child, duty)
-        if status is not None:
+        ended = status if ended is None else ended
+        if ended is not None and not (duty.lingers() and _lives(child)):
             _act(child, duty.on_end())
-            return exit_code(status, stopping=duty.stopping)
+            return exit_code(ended, stopping=duty.stopping)
         pause = duty.wait(monotonic())
+        if ended is not None and pause is not None:
+            pause = min(pause, _LOOK)
         info = _signal.sigwaitinfo(also) if pause is None else _signal.sigtimedwait(also, pause)
         now = monotonic()
         if info is not None and info.si_signo != _signal.SIGCHLD:
             _act(child, duty.on_signal(info.si_signo, now))
         _act(child, duty.on_time(now))
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.kill(-group, 0)
+    except OSError:
+        return False
+    return True
 
 
 def _reap(child: int, duty: Duty) -> int | None:
