@@ -69,9 +69,11 @@ class HomeSection:
 
     mode: str = key(
         "auto",
-        "How programs are brought to the home on the volume: a bind mount, `HOME` and the"
-        " account's entry redirected, symbolic links for `home.links`, a copy back at boot, or"
-        " not at all. `auto` takes the first of bind, redirect, links and copy that works here.",
+        "How programs are brought to the home on the volume: `redirect` sets `HOME` and the"
+        " account's entry, `links` links `home.links` from the image's home, `bind` mounts it over"
+        " that (needs CAP_SYS_ADMIN), `copy` makes the first copy and leads nobody there, `off`"
+        " makes none. `auto` is `redirect`, with `links` where the account's entry cannot be"
+        " written.",
         choices=("auto", "bind", "redirect", "links", "copy", "off"),
     )
     path: str = key(
@@ -82,8 +84,8 @@ class HomeSection:
     )
     marker: str = key(
         ".packet-init",
-        "The file in it which says that the first copy is complete; without it the image's"
-        " defaults are copied again.",
+        "The file in it which says that the first copy is complete; remove it to get the image's"
+        " defaults again, and your versions into a backup.",
         form="filename",
     )
     exclude: tuple[str, ...] = key(
