@@ -14,6 +14,7 @@ import select
 from time import monotonic
 
 from workspace_agent.host.chalf import signal as _signal
+from workspace_agent.model.recipe import path_beside
 from workspace_agent.supervise import init
 
 TYPE_CHECKING = False
@@ -67,6 +68,8 @@ def consult(boot: Boot, mask: set[int]) -> int | None:
         trouble = trouble or answer
     if trouble is not None:
         boot.problems.append(dict(trouble))
+        volume = boot.environ.get("WORKSPACE_VOLUME", "/workspace")
+        boot.env = {**boot.env, "PATH": path_beside(boot.env.get("PATH", os.defpath), volume)}
     return None
 
 

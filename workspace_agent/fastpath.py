@@ -13,6 +13,8 @@ import marshal
 from workspace_agent import __version__
 from workspace_agent.host import files
 from workspace_agent.host.chalf import os
+from workspace_agent.model import layout
+from workspace_agent.model.recipe import path_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
         version: str
         key: str  # changes with the agent, the profile and what the bake put into /etc
+        path: str  # PATH at the bake, which decided on the interpreter
         settings: dict[str, str]  # the agent's variables that the plan was made with
         uid: int
         image_home: str
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
         stamp: str
         absent: list[str]  # whoever makes one of these wants the engine
         packages: list[str]
-        profiles: list[tuple[str, int, int]]  # path, mtime in ns, size; -1 when absent
+        profiles: list[tuple[str, int, int]]  # path, mtime in s, size; -1 when absent
         recipe: Recipe
         fish: bool  # whether the image has a fish to tell
         command: list[str]
@@ -45,8 +48,8 @@ if TYPE_CHECKING:
 
 BAKED = "baked"
 
-# These answer or fail; only a network's or a helper process's volume can hang.
-_LOCAL = ("ext4", "xfs", "btrfs", "overlay", "tmpfs", "zfs")
+# These answer or fail; an ext4 may well stand on a network block device, and hang as NFS does.
+_LOCAL = ("tmpfs", "overlay")
 
 # How long the fast path itself waits for the volume before it leaves the question to the engine,
 # which has its own, longer patience and says what it found.
@@ -84,15 +87,21 @@ def load(root: str) -> Plan | None:
 
 
 def holds(
-    plan: Plan, environ: Mapping[str, str], mounts: Mapping[str, tuple[str, str, bool]]
+    plan: Plan,
+    environ: Mapping[str, str],
+    mounts: Mapping[str, tuple[str, str, bool]],
+    runtime: str = layout.RUNTIME,
 ) -> bool:
     """Say whether the whole of *plan* is true here, so that nothing has to be done."""
     return (
         plan["volume"] in mounts
         and plan["uid"] == os.geteuid()
-        and plan["image_home"] == environ.get("HOME", plan["image_home"])
+        and runtime == layout.RUNTIME  # the hooks in the image name that one
+        # A restarted container has the home that we put into passwd.
+        and environ.get("HOME", plan["image_home"]) in (plan["image_home"], plan["recipe"]["home"])
+        and plan["path"] == path_beside(environ.get("PATH", ""), plan["volume"])
         and plan["settings"] == settings(environ)
-        and all(file_state(path) == (path, when, size) for path, when, size in plan["profiles"])
+        and all(layer_state(path) == (path, when, size) for path, when, size in plan["profiles"])
         and _within(PATIENCE, plan, mounts[plan["volume"]][0] in _LOCAL)
     )
 
@@ -125,6 +134,12 @@ def file_state(path: str) -> tuple[str, int, int]:
     except OSError:
         return (path, -1, -1)
     return (path, info.st_mtime_ns, info.st_size)
+
+
+def layer_state(path: str) -> tuple[str, int, int]:
+    """Return `file_state` in whole seconds: an image's layers keep no more."""
+    name, when, size = file_state(path)
+    return (name, when // 10**9, size)
 
 
 def _within(seconds: float, plan: Plan, local: bool) -> bool:

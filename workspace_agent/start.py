@@ -15,7 +15,7 @@ from workspace_agent.host.chalf import os
 from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
-from workspace_agent.model.recipe import compose, render_sh
+from workspace_agent.model.recipe import compose, inside, render_sh
 from workspace_agent.supervise import exitcode, init, spawn
 
 TYPE_CHECKING = False
@@ -101,6 +101,8 @@ def _live(boot: Boot, mask: set[int]) -> int:
     busy = _lock(boot)
     if busy:
         boot.say(f"already running here as process {busy}; CMD runs inside its workspace")
+        boot.environ = inside(boot.environ, _block(f"{boot.runtime}/{layout.ENVIRON}"),
+                              _block(f"/proc/{busy}/environ"))  # fmt: skip
         return _untouched(boot, mask)
     if boot.runtime:
         runtime.clear(boot.runtime)
@@ -126,7 +128,7 @@ def _go_on(boot: Boot, mask: set[int]) -> int:
 def _prepare(boot: Boot, mask: set[int]) -> int | None:
     """Fill *boot* with what the workload gets; an exit code when somebody stopped us meanwhile."""
     plan = fastpath.load(boot.root)
-    if plan is not None and fastpath.holds(plan, boot.environ, boot.mounts):
+    if plan is not None and fastpath.holds(plan, boot.environ, boot.mounts, boot.runtime):
         try:
             _take(boot, plan)
             return None
@@ -286,19 +288,17 @@ def _adopt_orphans() -> None:
         libc.prctl(PR_SET_PDEATHSIG, int(wish), 0, 0, 0)
 
 
-def _untouched(boot: Boot, mask: set[int] | None = None) -> int:
-    """Become the workload with the environment as it came (or as the running agent made it)."""
-    if mask is not None:
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+def _untouched(boot: Boot, mask: set[int]) -> int:
+    """Become the workload, with the environment as it is."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
     argv = boot.argv or HOLD
-    error = spawn.execute(argv, {**boot.environ, **_running_env(boot)})
+    error = spawn.execute(argv, boot.environ)
     _not_started(boot, argv[0], error)
     return exitcode.not_started(error)
 
 
-def _running_env(boot: Boot) -> dict[str, str]:
-    data = files.read(f"{boot.runtime}/{layout.ENVIRON}") if boot.runtime else None
-    pairs = (os.fsdecode(item).partition("=") for item in (data or b"").split(b"\0") if item)
-    return {name: value for name, _, value in pairs}
+def _block(path: str) -> dict[str, str]:
+    pairs = (os.fsdecode(item).partition("=") for item in (files.read(path) or b"").split(b"\0"))
+    return {name: value for name, _, value in pairs if name}

@@ -148,21 +148,20 @@ def test_what_pid_1_knows_of_the_volume_ends_the_matter(
 
 
 @pytest.mark.parametrize(
-    ("left", "min_free", "slug"),
+    ("left", "slug"),
     [
-        (Room(0, 10, False), 0, "volume.full"),
-        (Room(1000, 0, False), 0, "volume.full"),
-        (Room(1000, 10, False), 2000, "volume.full"),
-        (Room(2000, 10, False), 2000, None),
-        (Room(2000, -1, False), 0, None),
+        (Room(0, 10, False), "volume.full"),
+        (Room(1000, 0, False), "volume.full"),
+        (Room(1000, 10, False), None),
+        (Room(2000, -1, False), None),
     ],
 )
 def test_a_volume_without_room_is_full(
-    left: Room, min_free: int, slug: str | None, ready: Callable, monkeypatch: pytest.MonkeyPatch
+    left: Room, slug: str | None, ready: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run([ready()], Report())
     monkeypatch.setattr(ROOM, lambda _: left)
-    report = run([ready(min_free=min_free)], Report())
+    report = run([ready()], Report())
 
     assert ([slug] if slug else []) == [problem.slug for problem in report.problems]
 

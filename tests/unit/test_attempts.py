@@ -1,10 +1,11 @@
-"""Safe mode: two deaths in a row, one careful boot, and then everything again."""
+"""Safe mode: two deaths, one careful boot, and then everything again."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count as numbers
 from pathlib import Path
 
 import pytest
@@ -14,120 +15,150 @@ from workspace_agent.app.boot import script_steps, workspace_steps
 from workspace_agent.app.engine import Opening, open_boot, perform
 from workspace_agent.config.schema import Profile
 
+HOST = os.uname().nodename
+NAMES = numbers()
+
 
 @pytest.fixture
 def where(tmp_path: Path) -> str:
-    return str(tmp_path)
+    return str(tmp_path / "attempts")
 
 
-@pytest.fixture
-def count(tmp_path: Path) -> Path:
-    return tmp_path / "attempts"
-
-
-def boot(where: str, *steps: str, dies: bool = False, idle: bool = False) -> None:
-    log = attempts.Log(lambda: "" if idle else where)
-    tell = log.before(lambda _: None)
+def log(where: str, *steps: str) -> attempts.Log:
+    """Begin a boot in which *steps* are applied."""
+    begun = attempts.Log(lambda: where, f"boot{next(NAMES)}")
+    tell = begun.before(lambda _: None)
     for step in steps:
         tell(f"apply {step}")
-    if not dies:
-        log.done()
+    return begun
+
+
+def death(where: str, text: str = f"{HOST} {os.getpid()} 1\n") -> None:
+    """Leave the attempt of a boot whose process number is another's now."""
+    os.makedirs(where, exist_ok=True)
+    Path(where, f"boot{next(NAMES)}").write_text(text)
+
+
+def kept(where: str) -> int:
+    return len(os.listdir(where)) if os.path.isdir(where) else 0
 
 
 def test_two_deaths_are_safe_mode_and_one_is_not(where: str) -> None:
     modes = [attempts.safe_mode(where)]
     for _ in range(2):
-        boot(where, "scripts", dies=True)
+        death(where)
         modes.append(attempts.safe_mode(where))
 
     assert [False, False, True] == modes
 
 
-def test_a_boot_that_comes_through_forgets_the_deaths(where: str, count: Path) -> None:
-    boot(where, "scripts", dies=True)
-    boot(where, "scripts")
+def test_boots_that_live_are_no_deaths_however_many(where: str) -> None:
+    for _ in range(5):
+        log(where, "scripts")
 
-    assert not attempts.safe_mode(where)
-    assert not count.exists()
+    assert (5, False) == (kept(where), attempts.safe_mode(where))
 
 
-def test_the_careful_boot_forgets_them_too_though_it_runs_nothing_risky(
-    where: str, count: Path
-) -> None:
+def test_a_boot_of_another_host_is_dead_when_it_has_long_been_silent(where: str) -> None:
     for _ in range(2):
-        boot(where, "home.seed", dies=True)
-    boot(where, "volume.ready")
+        death(where, "elsewhere 1 5\n")
+    fresh = attempts.safe_mode(where)
+    for name in os.listdir(where):
+        os.utime(f"{where}/{name}", (0, 0))
 
-    assert not count.exists()
-
-
-def test_a_boot_in_which_nothing_risky_ran_writes_nothing(
-    where: str, count: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[object] = []
-    monkeypatch.setattr("workspace_agent.host.files.commit", lambda *a, **_: written.append(a))
-    boot(where, "volume.ready", "env.files", "shell.hooks", dies=True)
-
-    assert ([], False) == (written, count.exists())
+    assert (False, True) == (fresh, attempts.safe_mode(where))
 
 
-def test_a_boot_counts_once_however_many_risky_steps_it_has(where: str, count: Path) -> None:
-    boot(where, "home.seed", "scripts", dies=True)
+def test_a_boot_that_comes_through_forgets_the_deaths_and_leaves_the_living(where: str) -> None:
+    death(where)
+    living = log(where, "scripts")
+    log(where, "home.seed").done()
+    left = kept(where)
+    living.done()
 
-    assert "1\n" == count.read_text()
+    assert (1, False) == (left, os.path.exists(where))
 
 
-def test_the_count_is_durable_before_the_step_works(
+def test_the_careful_boot_forgets_them_too_though_it_runs_nothing_risky(where: str) -> None:
+    for _ in range(2):
+        death(where)
+    log(where, "volume.ready").done()
+
+    assert not os.path.exists(where)
+
+
+def test_a_boot_that_was_stopped_is_no_death(where: str) -> None:
+    log(where, "scripts").dropped()
+
+    assert 0 == kept(where)
+
+
+def test_a_boot_in_which_nothing_risky_ran_writes_nothing(where: str) -> None:
+    log(where, "volume.ready", "env.files", "shell.hooks")
+
+    assert not os.path.exists(where)
+
+
+def test_a_boot_counts_once_however_many_risky_steps_it_has(where: str) -> None:
+    log(where, "home.seed", "scripts")
+
+    assert 1 == kept(where)
+
+
+def test_the_attempt_is_durable_before_the_step_works(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    boot(where, "scripts", dies=True)
+    log(where, "scripts")
 
     assert 2 == len(synced)
 
 
-@pytest.mark.parametrize("idle", [True, False])
-def test_a_dry_run_counts_nothing_and_forgets_nothing(idle: bool, where: str, count: Path) -> None:
-    count.write_text("1\n")
-    boot(where, "scripts", idle=idle)
-
-    assert idle is count.exists()
-
-
-@pytest.mark.parametrize("text", ["", "x", "-3", "2x", "99999999999999999999", "\0"])
-def test_a_count_that_cannot_be_read_is_no_count(text: str, where: str, count: Path) -> None:
-    count.write_text(text)
+@pytest.mark.parametrize("text", ["", "x", "a b", "a b c d", f"{HOST} x 1", "\0"])
+def test_what_is_no_attempt_of_ours_is_no_death(text: str, where: str) -> None:
+    for _ in range(3):
+        death(where, text)
 
     assert not attempts.safe_mode(where)
 
 
-def test_a_volume_that_takes_no_count_does_not_end_the_boot(
+def test_a_volume_that_takes_no_attempt_does_not_end_the_boot(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("workspace_agent.host.files.commit", refuse)
-    boot(where, "scripts", dies=True)
+    log(where, "scripts").done()
 
     assert not attempts.safe_mode(where)
 
 
+def test_a_planted_link_in_the_place_of_the_attempts_is_not_followed(
+    where: str, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", where)
+    log(where, "scripts").done()
+
+    assert [] == os.listdir(tmp_path / "elsewhere")
+
+
 def test_without_a_folder_nothing_is_counted() -> None:
-    boot("", "scripts", dies=True)
+    log("", "scripts").done()
 
     assert not os.path.exists("/attempts")
 
 
-def test_attempts_are_counted_on_the_volume_and_until_that_is_made_in_the_runtime_folder(
+def test_attempts_are_kept_on_the_volume_and_until_that_is_made_in_the_runtime_folder(
     tmp_path: Path, facts: Callable
 ) -> None:
     here = facts(tmp_path)
     before = attempts.folder(here)
     (tmp_path / "volume/.workspace-agent").mkdir(parents=True)
 
-    assert (f"{tmp_path}/run", f"{tmp_path}/volume/.workspace-agent") == (
+    assert (f"{tmp_path}/run/attempts", f"{tmp_path}/volume/.workspace-agent/attempts") == (
         before,
         attempts.folder(here),
     )
@@ -142,8 +173,9 @@ def test_a_safe_boot_has_no_scripts_and_no_home(tmp_path: Path, facts: Callable)
 
 
 def test_a_safe_boot_does_not_read_the_volumes_profile(tmp_path: Path, plant: Callable) -> None:
+    dead = f"{HOST} {os.getpid()} 1\n"
     plant(tmp_path / "volume/.workspace-agent", {
-        "attempts": "2\n", "profile.toml": "[env]\nA = '1'\n",
+        "attempts/a": dead, "attempts/b": dead, "profile.toml": "[env]\nA = '1'\n",
     })  # fmt: skip
     plant(tmp_path / "run", {})
     opening = opened(tmp_path)
@@ -154,7 +186,9 @@ def test_a_safe_boot_does_not_read_the_volumes_profile(tmp_path: Path, plant: Ca
 
 
 def test_after_the_safe_boot_everything_is_tried_again(tmp_path: Path, plant: Callable) -> None:
-    plant(tmp_path, {"volume/.workspace-agent/attempts": "2\n", "run/": None, "home/.profile": ""})
+    dead = f"{HOST} {os.getpid()} 1\n"
+    folder = "volume/.workspace-agent/attempts"
+    plant(tmp_path, {f"{folder}/a": dead, f"{folder}/b": dead, "run/": None, "home/.profile": ""})
     first, _ = perform(opened(tmp_path))
     second, _ = perform(opened(tmp_path))
 

@@ -294,7 +294,7 @@ def test_the_profile_fills_the_fields_of_the_steps(tmp_path: Path, facts: Callab
 
     assert (f"{volume}/bin", f"{volume}/pip-packages/cp311-x86_64") == ready.folders
     assert (f"{volume}/.workspace-agent",) == ready.private
-    assert (64 << 20, None) == (ready.min_free, ready.trouble)
+    assert (64 << 20, None) == (seed.min_free, ready.trouble)
     assert (f"{tmp_path}/image", f"{volume}/home", ".packet-init") == (
         seed.source,
         seed.target,

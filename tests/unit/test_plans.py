@@ -143,9 +143,18 @@ def test_a_home_that_is_not_set_is_the_images(world: World) -> None:
 
 
 def test_variables_that_are_not_ours_do_not_matter(world: World) -> None:
-    world.environ.update(HF_TOKEN="x", PATH="/other")
+    world.environ.update(HF_TOKEN="x", TERM="dumb")
 
     assert world.holds()
+
+
+def test_a_path_that_may_lead_to_another_python_is_the_engines(world: World) -> None:
+    inside = world.plan["volume"]
+    world.environ["PATH"] = f"{inside}/bin:{world.environ['PATH']}"
+    same = world.holds()
+    world.environ["PATH"] = f"/opt/conda/bin:{world.environ['PATH']}"
+
+    assert (True, False) == (same, world.holds())
 
 
 def test_a_read_only_volume_is_the_engines_to_explain(
@@ -250,12 +259,13 @@ def test_a_stamp_that_is_right_is_not_written_again(world: World) -> None:
 def test_stamps_of_old_images_go_oldest_first(fresh: World) -> None:
     folder = Path(fresh.plan["stamp"]).parent
     folder.mkdir()
+    (folder / "not a stamp").write_text("")
     for n in range(12):
-        (folder / f"old{n:02}").write_text("")
-        os.utime(folder / f"old{n:02}", (n, n))
+        (folder / f"{n:016x}").write_text("")
+        os.utime(folder / f"{n:016x}", (n, n))
     fresh.stamp()
 
-    expected = {Path(fresh.plan["stamp"]).name, *(f"old{n:02}" for n in range(5, 12))}
+    expected = {Path(fresh.plan["stamp"]).name, "not a stamp", *(f"{n:016x}" for n in range(5, 12))}
     assert expected == set(os.listdir(folder))
 
 

@@ -97,9 +97,7 @@ def bake(session: Session) -> Report:
     selector = session.environ.get("WORKSPACE_AGENT_PROFILE") or None
     builtin = f"{session.root}/profiles"
     profile = load(selector, environ=session.environ, builtin=builtin, overlays=(image,)).profile
-    path = session.environ.get("WORKSPACE_VOLUME") or next(
-        (c for c in profile.volume.candidates if "*" not in c), ""
-    )
+    path = session.environ.get("WORKSPACE_VOLUME") or profile.volume.candidates[0]
     facts = gather(
         profile,
         session.environ,
@@ -110,7 +108,7 @@ def bake(session: Session) -> Report:
         volume=Choice(path, True, "baked"),
     )
     recipe, _ = recipe_for(profile, facts, Report())
-    plan = plans.compiled(profile, facts, recipe, [layout.IMAGE_PROFILE, *_file(selector)])
+    plan = plans.compiled(profile, facts, recipe, _profile_files(builtin, selector))
     steps = [step for step in wiring_steps(profile, facts, recipe) if step.name != "env.files"]
     command = os.fsencode(private.launcher(session.root))
     steps += [
@@ -119,10 +117,22 @@ def bake(session: Session) -> Report:
         File(bundle.path(session.root), bundle.collect(session.root), "image.bundle"),
         File(f"{session.root}/{BAKED}", marshal.dumps(dict(plan)), "image.plan"),
     ]
-    if not path:
-        steps = steps[:-1]  # a volume known only at boot: every boot asks the engine
+    # A volume known only at boot, or links and mounts in each new container: the engine's work.
+    if "*" in path or profile.home.mode in ("links", "bind"):
+        steps = steps[:-1]
+        files.remove(f"{session.root}/{BAKED}")
     return replace(run(steps, Report()), notes=())
 
 
-def _file(selector: str | None) -> list[str]:
-    return [selector] if selector and selector.endswith(".toml") else []
+def _profile_files(builtin: str, selector: str | None) -> list[str]:
+    """List what the plan rests on: the selected files, and all that they may extend."""
+    chosen = [selector] if selector and selector.endswith(".toml") else []
+    folders = {builtin, *(os.path.dirname(path) for path in (layout.IMAGE_PROFILE, *chosen))}
+    beside = [
+        f"{folder}/{name}"
+        for folder in sorted(folders)
+        if os.path.isdir(folder)
+        for name in sorted(os.listdir(folder))
+        if name.endswith(".toml")
+    ]
+    return list(dict.fromkeys([layout.IMAGE_PROFILE, *chosen, *beside]))

@@ -42,7 +42,6 @@ def workspace_steps(
             facts.fill(profile, path) for path in (*profile.path.prepend, *profile.path.python)
         ),
         private=(state,),
-        min_free=profile.volume.min_free,
         trouble=trouble,
     )  # fmt: skip
     if profile.home.mode == "off":
@@ -56,6 +55,7 @@ def workspace_steps(
         exclude=profile.home.exclude,
         skeleton="" if facts.system else "/etc/skel",
         boot_id=facts.boot_id,
+        min_free=profile.volume.min_free,
     )
     return (ready, seed, *use_home(profile, facts, seed.target))
 
@@ -69,7 +69,7 @@ def use_home(profile: Profile, facts: Facts, home: str) -> tuple[Step, ...]:
     if mode == "bind" and root:
         return (BindHome(home, facts.image_home),)
     if mode != "links" and root and facts.user:
-        return (PasswdHome(facts.user, home),)
+        return (PasswdHome(facts.user, home, image_home=facts.image_home, note=layout.IMAGE_HOME),)
     return (LinkHome(home, facts.image_home, profile.home.links),)
 
 

@@ -20,7 +20,7 @@ from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.model.recipe import compose
+from workspace_agent.model.recipe import compose, path_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,16 +98,20 @@ def perform(
     """Run the boot; *wired* hears of it before the user's own scripts run."""
     profile, facts = opening.profile, opening.facts
     idle = dry_run or opening.trouble is not None  # a volume in trouble is not even looked at
-    log = attempts.Log(lambda: "" if idle else attempts.folder(facts))
+    log = attempts.Log(lambda: "" if idle else attempts.folder(facts), facts.boot_id)
     go = partial(run, dry_run=dry_run, tell=log.before(tell), keep=keep)
 
     report = Report(notes=opening.notes)
-    report = go(workspace_steps(profile, facts, opening.trouble), report)
-    recipe, left_out = recipe_for(profile, facts, report)
-    report = replace(report, notes=(*report.notes, *left_out))
-    report = go(wiring_steps(profile, facts, recipe), report)
-    wired(report, recipe)
-    report = go(script_steps(profile, facts, recipe), report)
+    try:
+        report = go(workspace_steps(profile, facts, opening.trouble), report)
+        recipe, left_out = recipe_for(profile, facts, report)
+        report = replace(report, notes=(*report.notes, *left_out))
+        report = go(wiring_steps(profile, facts, recipe), report)
+        wired(report, recipe)
+        report = go(script_steps(profile, facts, recipe), report)
+    except SystemExit:
+        log.dropped()
+        raise
     log.done()
     return report, recipe
 
@@ -155,8 +159,11 @@ def _publish(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> No
 def _answer(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> dict[str, Any]:
     profile = opening.profile
     absent = opening.facts.volume.note is not None or "volume.ready" in _bad(report)
+    env = compose(recipe, boot.environ)
+    if opening.trouble is not None:  # PID 1 searches PATH, and must not search a dead volume
+        env["PATH"] = path_beside(env.get("PATH", os.defpath), opening.facts.volume.path)
     return {
-        "env": compose(recipe, boot.environ),
+        "env": env,
         "command": list(profile.workload.command),
         "grace": profile.workload.grace,
         "termination_log": profile.report.termination_log,

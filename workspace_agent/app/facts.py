@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workspace_agent.config.placeholders import expand
-from workspace_agent.host import interpreter, passwd
+from workspace_agent.host import files, interpreter, passwd
+from workspace_agent.model import layout
+from workspace_agent.model.recipe import path_beside
 from workspace_agent.steps.volume import Choice, choose
 
 TYPE_CHECKING = False
@@ -61,7 +63,9 @@ def gather(
     user, home = passwd.entry(passwd.read(), uid)
     wish = environ.get("WORKSPACE_AGENT_SYSTEM", "")
     explicit = environ.get("WORKSPACE_VOLUME", "")
-    return Facts(
+    chosen = volume or choose(profile.volume.candidates, explicit, mounts, container, _cwd())
+    python = interpreter.find(path_beside(environ.get("PATH", os.defpath), chosen.path))
+    facts = Facts(
         environ=environ,
         root=root,
         runtime=runtime,
@@ -69,9 +73,16 @@ def gather(
         system=(container and wish != "0") or wish == "1",
         uid=uid,
         user=user,
-        # In a restarted container the entry leads to the volume already; the variable does not.
         image_home=environ.get("HOME", home),
-        volume=volume or choose(profile.volume.candidates, explicit, mounts, container, _cwd()),
-        python=interpreter.find(environ.get("PATH", os.defpath)),
+        volume=chosen,
+        python=python,
         boot_id=os.urandom(6).hex(),
     )
+    if facts.image_home == facts.fill(profile, profile.home.path):
+        # A restarted container: its HOME comes from the passwd entry that we led to the volume.
+        return replace(facts, image_home=_remembered_home() or facts.image_home)
+    return facts
+
+
+def _remembered_home() -> str:
+    return os.fsdecode(files.read(layout.IMAGE_HOME) or b"").strip()

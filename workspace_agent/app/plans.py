@@ -8,6 +8,7 @@ from workspace_agent import __version__, fastpath
 from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report, Status
+from workspace_agent.model.recipe import path_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
     return {
         "version": __version__,
         "key": key,
+        "path": path_beside(facts.environ.get("PATH", ""), facts.volume.path),
         "settings": fastpath.settings(facts.environ),
         "uid": facts.uid,
         "image_home": facts.image_home,
@@ -46,7 +48,7 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
             *(scripts if profile.scripts.enabled else []),
         ],
         "packages": [facts.fill(profile, path) for path in profile.path.python],
-        "profiles": [fastpath.file_state(path) for path in profiles],
+        "profiles": [fastpath.layer_state(path) for path in profiles],
         "recipe": recipe,
         "fish": files.exists("/etc/fish"),
         "command": list(profile.workload.command),
@@ -72,9 +74,12 @@ def stamp(facts: Facts, report: Report, recipe: Recipe) -> None:
     folder = os.path.dirname(plan["stamp"])
     try:
         os.makedirs(folder, 0o700, exist_ok=True)
+        if not files.is_folder(folder):
+            return  # a planted link
         files.commit(plan["stamp"], text, 0o600)
-        names = sorted(os.listdir(folder), key=lambda name: os.lstat(f"{folder}/{name}").st_mtime)
-        for old in names[:-_STAMPS]:
+        ours = [n for n in os.listdir(folder) if len(n) == len(plan["key"]) and n.isalnum()]
+        ours.sort(key=lambda name: os.lstat(f"{folder}/{name}").st_mtime)
+        for old in ours[:-_STAMPS]:
             files.remove(f"{folder}/{old}")
     except OSError:
         return  # a full volume: the next boot takes the longer way

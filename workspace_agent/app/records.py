@@ -44,9 +44,12 @@ def keep(facts: Facts, profile: Profile, report: Report) -> None:
         return
     try:
         os.makedirs(folder, 0o700, exist_ok=True)
+        if not files.is_folder(folder):
+            return  # a planted link: what it leads to is not ours to prune
         name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{facts.boot_id}.json"
         files.commit(f"{folder}/{name}", dumps(_report(report)) + "\n", 0o600)
-        for old in sorted(os.listdir(folder))[: -profile.report.history]:
+        ours = sorted(one for one in os.listdir(folder) if one[8:9] == "T" and one[-5:] == ".json")
+        for old in ours[: -profile.report.history]:
             files.remove(f"{folder}/{old}")
     except OSError:
         return  # the history is a convenience; the step's own problem says what is wrong

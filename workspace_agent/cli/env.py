@@ -9,7 +9,7 @@ import click
 from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.model.recipe import is_name, quoted
+from workspace_agent.model.recipe import inside, is_name, quoted
 from workspace_agent.supervise import exitcode, spawn
 
 
@@ -32,8 +32,7 @@ def env(options: Options, cmd: tuple[str, ...]) -> None:
         fix = "start the container with entrypoint.sh, or run `workspace-agent setup`"
         raise AgentError(Problem("agent.not-running", "no boot has left its environment", fix=fix))
     if cmd:
-        # What the caller has and the workload has not (TERM, SSH_*) stays the caller's.
-        error = spawn.execute(cmd, {**os.environ, **found})
+        error = spawn.execute(cmd, inside(os.environ, found, options.session.environ))
         click.echo(f"workspace-agent: `{cmd[0]}`: {os.strerror(error)}", err=True)
         raise click.exceptions.Exit(exitcode.not_started(error))
     lines = [f"export {name}={quoted(value)}" for name, value in sorted(found.items())

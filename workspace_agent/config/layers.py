@@ -20,6 +20,10 @@ PROTECTED = (
     ("volume", "required"),
     ("volume", "candidates"),
     ("home", "path"),
+    ("env", "propagate"),
+    ("scripts", "enabled"),
+    ("scripts", "file"),
+    ("scripts", "dir"),
     ("workload", "command"),
     ("report", "termination_log"),
 )

@@ -52,7 +52,7 @@ class VolumeSection:
     )
     min_free: int = key(
         64 * MIB,
-        "With less free space than this the boot copies nothing and reports itself degraded.",
+        "With less free space than this no home is copied, and the boot reports itself degraded.",
         "size",
     )
     deadline: float = key(

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # Enough to say why; the whole output is in the log.
 TAIL_BYTES = 2000
 
+# How often to tell that a command still runs; PID 1 takes longer silence for a hang.
+_PULSE = 0.25
+
 # After a time limit, or when the boot is stopped: what a script has to put its things away. Less
 # than PID 1 gives us (consult.py), or scripts would outlive us.
 _LAST_WORDS = 0.5
@@ -40,8 +43,8 @@ def run(
 ) -> Finished:
     """Run *argv* in a session of its own, output to the file *log*, and wait at most *timeout* s.
 
-    *tell* hears a word every second. On a timeout, or when we are told to stop, the whole group
-    gets TERM and then KILL. Raises OSError when it cannot be started.
+    *tell* hears a word several times a second. On a timeout, or when we are told to stop, the
+    whole group gets TERM and then KILL. Raises OSError when it cannot be started.
     """
     import subprocess  # 8 ms; a warm boot runs nothing
 
@@ -56,7 +59,8 @@ def run(
         while child.poll() is None and not late:
             tell(f"{os.path.basename(argv[0])}: {time.monotonic() - began:.0f} s")
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(min(1.0, max(0.01, timeout - (time.monotonic() - began))))
+                left = timeout - (time.monotonic() - began)
+                child.wait(min(_PULSE, max(0.01, left)))
             late = child.returncode is None and time.monotonic() - began >= timeout
     finally:
         if child.returncode is None:

@@ -84,6 +84,7 @@ def _folder(job: _Job, below: str, target: str, device: int) -> None:
 
 
 def _entry(job: _Job, name: str, path: str, target: str, device: int) -> None:
+    job.tell(f"{job.done.files} files")
     info = os.lstat(path)
     if stat.S_ISDIR(info.st_mode):
         if (info.st_dev, info.st_ino) in job.prune:

@@ -99,6 +99,14 @@ def exists(path: str) -> bool:
     return True
 
 
+def is_folder(path: str) -> bool:
+    """Say whether *path* is a folder and not a link to one: on a volume, anybody plants links."""
+    try:
+        return os.lstat(path).st_mode & 0o170000 == 0o040000
+    except OSError:
+        return False
+
+
 def remove(path: str) -> None:
     """Remove *path* if it is there; what cannot be removed stays."""
     try:

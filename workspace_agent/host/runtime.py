@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Files of an earlier container in the same pod: an emptyDir at /run survives its restart.
-_STALE = (layout.STATUS, layout.AGENT, layout.BANNER, layout.SCRIPTS, layout.SECRETS_SH,
-          layout.SECRETS_FISH)  # fmt: skip
+_STALE = (
+    layout.STATUS, layout.AGENT, layout.BANNER, layout.SCRIPTS, layout.SECRETS_SH,
+    layout.SECRETS_FISH, layout.ENVIRON, layout.ENV_SH, layout.ENV_FISH,
+)  # fmt: skip
 
 
 def candidates(environ: Mapping[str, str], container: bool) -> list[str]:
@@ -43,6 +45,7 @@ def make(environ: Mapping[str, str], container: bool) -> str:
             os.makedirs(path, 0o755, exist_ok=True)
         except OSError:
             continue
+        _close(path)
         if _is_ours(path) and os.access(path, os.W_OK | os.X_OK):
             return path
     return ""
@@ -52,6 +55,16 @@ def clear(path: str) -> None:
     """Remove what an earlier boot said in *path*, before anybody can read it as ours."""
     for name in _STALE:
         files.remove(f"{path}/{name}")
+
+
+def _close(path: str) -> None:
+    """Take others' right to write from a folder of our user's: a mounted emptyDir is 0777."""
+    try:
+        info = os.lstat(path)
+        if info.st_mode & 0o022 and info.st_uid == os.geteuid() and path == layout.RUNTIME:
+            os.chmod(path, 0o755)
+    except OSError:
+        return
 
 
 def _is_ours(path: str) -> bool:

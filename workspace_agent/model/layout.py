@@ -15,6 +15,9 @@ RUNTIME = "/run/workspace-agent"
 # The image's own profile, laid over the selected one.
 IMAGE_PROFILE = "/etc/workspace-agent/profile.toml"
 
+# In the container's own layer: the home that passwd named before we led it to the volume.
+IMAGE_HOME = "/etc/workspace-agent/image-home"
+
 # On the volume; 0700, since reports name the user's files.
 STATE = ".workspace-agent"
 

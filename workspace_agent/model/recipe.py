@@ -40,6 +40,20 @@ def compose(recipe: Recipe, base: Mapping[str, str]) -> dict[str, str]:
     return env
 
 
+def inside(
+    caller: Mapping[str, str], workload: Mapping[str, str], container: Mapping[str, str]
+) -> dict[str, str]:
+    """Return *caller*'s environment brought into the workspace of a running *workload*.
+
+    What the caller has changed from the *container*'s value stays the caller's.
+    """
+    return dict(caller) | {
+        name: value
+        for name, value in workload.items()
+        if caller.get(name) in (None, container.get(name))
+    }
+
+
 def published(recipe: Recipe, base: Mapping[str, str]) -> list[tuple[str, str, str | None, bool]]:
     """List what shells are told, as (name, value, the container's value or None, secret)."""
     env = compose(recipe, base)
@@ -68,6 +82,12 @@ def render_sh(recipe: Recipe, base: Mapping[str, str], runtime: str) -> tuple[st
         + _banner(quoted(f"{runtime}/banner")),
         f"{_HEAD}{secret}" if secret else "",
     )
+
+
+def path_beside(path: str, volume: str) -> str:
+    """Return *path* (a PATH) without the entries on *volume*: whoever looks there may hang."""
+    inside = (volume, f"{volume}/")
+    return ":".join(e for e in path.split(":") if e != volume and not e.startswith(inside[1]))
 
 
 def quoted(text: str) -> str:

@@ -11,18 +11,21 @@ from dataclasses import dataclass, field
 from workspace_agent import __version__
 from workspace_agent.host import files
 from workspace_agent.host.copy import Copied, copy_tree
+from workspace_agent.host.room import room
 from workspace_agent.host.syncing import syncfs
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.model.words import counted
+from workspace_agent.model.words import counted, size
 from workspace_agent.steps.merge import add_missing, place, put_back
 from workspace_agent.steps.stage import AT_ONCE, Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from workspace_agent.host.ticker import Ticker
 
 # More skipped paths than this are counted, not named: the marker stays small.
 _NAMED = 200
@@ -47,6 +50,7 @@ class HomeSeed:
     exclude: tuple[str, ...] = ()
     skeleton: str = ""
     boot_id: str = ""
+    min_free: int = 0
     name: str = "home.seed"
     needs: tuple[str, ...] = ("volume.ready",)
     sync: Callable[[int], None] = field(default=syncfs, compare=False)
@@ -59,7 +63,7 @@ class HomeSeed:
             if not files.exists(self._seeded_before):
                 return Todo("the home's marker is not on record yet")
             return Ok(self._seeded())
-        if problem := self._unusable():
+        if problem := self._unusable() or self._no_room():
             return Blocked(problem)
         if os.path.isdir(self.target):
             if files.exists(self._seeded_before):
@@ -81,15 +85,21 @@ class HomeSeed:
         try:
             with Stage(self.state, self.boot_id) as stage:
                 self._fill(stage, tell)
-                self.sync(volume)
-                self._publish(stage, volume)
-                self.sync(volume)
+                with self._ticking(stage.alive(tell), "making the copy durable"):
+                    self.sync(volume)
+                    self._publish(stage, volume)
+                    self.sync(volume)
         except FileNotFoundError:
             # A stage that was held for dead is gone; then somebody else has made the home.
             if not files.exists(self._marker):
                 raise
         finally:
             os.close(volume)
+
+    def _ticking(self, tell: Callable[[str], None], text: str) -> Ticker:
+        from workspace_agent.host.ticker import Ticker  # threads; a warm boot makes nothing
+
+        return Ticker(tell, text)
 
     @property
     def _marker(self) -> str:
@@ -193,6 +203,14 @@ class HomeSeed:
         note = f", {counted(left_out, 'object')} left out" if left_out else ""
         return f"seeded {created[1].decode() if created else ''}{origin}{note}"
 
+    def _no_room(self) -> Problem | None:
+        free = room(os.path.dirname(self.state)).free if self.min_free else 0
+        if free >= self.min_free:
+            return None
+        why = f"{size(free)} free, {size(self.min_free)} wanted (`volume.min_free`)"
+        fix = "delete something there, or enlarge the volume"
+        return Problem("volume.full", "the volume is too full for a home", why, fix, self.target)
+
     def _unusable(self) -> Problem | None:
         why = unusable(self.source)
         if not why:
@@ -229,6 +247,8 @@ def unusable(home: str) -> str:
         return "HOME is the root folder"
     if not os.path.isdir(home):
         return f"{home} is not a folder"
+    if not os.access(home, os.R_OK | os.X_OK):
+        return f"this user may not read {home}"
     return ""
 
 

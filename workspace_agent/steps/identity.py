@@ -21,6 +21,8 @@ class PasswdHome:
     user: str
     home: str
     path: str = "/etc/passwd"
+    image_home: str = ""
+    note: str = ""
     name: str = "home.use"
     needs: tuple[str, ...] = ("home.seed",)
 
@@ -34,7 +36,10 @@ class PasswdHome:
         return Todo(f"the passwd entry of {self.user} leads elsewhere")
 
     def apply(self, tell: Callable[[str], None]) -> None:
-        """Rewrite one field of one line."""
+        """Rewrite one field of one line; *note* keeps what a restarted container cannot know."""
+        if self.note and self.image_home not in ("", self.home):
+            os.makedirs(os.path.dirname(self.note), exist_ok=True)
+            files.commit(self.note, f"{self.image_home}\n")
         if not passwd.move_home(self.path, self.user, self.home):
             what = f"{self.path} was not changed"
             why = "it cannot be written here"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workspace_agent.host import files
 from workspace_agent.model import layout
@@ -35,8 +35,9 @@ class Wanted:
         return renderers.with_block(old, self.lines, top=self.top)
 
     def is_there(self) -> bool:
-        """Say whether it holds that."""
-        return files.read(self.path) == os.fsencode(self.text())
+        """Say whether it holds that, or is not ours to change (too large, not a plain file)."""
+        old = files.read(self.path)
+        return old == os.fsencode(self.text()) or (old is None and files.exists(self.path))
 
 
 @dataclass(frozen=True)
@@ -138,5 +139,9 @@ def hooks(
                                      tuple(renderers.sshd(values)))),
         ("sudoers.d", Wanted(f"{etc}/sudoers.d/workspace-agent", sudo, mode=0o440)),
     )  # fmt: skip
-    found = {one.path: one for probe, one in every if one.lines and files.exists(f"{etc}/{probe}")}
+    found = {}
+    for probe, one in every:
+        if one.lines and files.exists(f"{etc}/{probe}"):
+            real = os.path.realpath(one.path)  # some images link their start-up files elsewhere
+            found[real] = replace(one, path=real)
     return tuple(one for one in found.values() if os.path.isdir(os.path.dirname(one.path)))

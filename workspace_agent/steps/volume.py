@@ -7,6 +7,7 @@ import os
 import stat
 from dataclasses import dataclass
 
+from workspace_agent.host import files
 from workspace_agent.host.room import room
 from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
 from workspace_agent.model.problem import Problem
@@ -77,7 +78,6 @@ class VolumeReady:
     kind: str
     folders: tuple[str, ...]
     private: tuple[str, ...]
-    min_free: int = 0
     trouble: Problem | None = None
     name: str = "volume.ready"
     needs: tuple[str, ...] = ()
@@ -113,6 +113,10 @@ class VolumeReady:
             return None
         except OSError as error:
             return from_oserror(error, self.path, "looking at the volume")
+        for folder in filter(files.exists, self.private):
+            if not files.is_folder(folder):
+                what, why = f"{folder} is not a folder of ours", "it is a link, or a file"
+                return Problem("volume.state-in-the-way", what, why, "remove it", folder)
         for folder in (self.path, *filter(os.path.exists, self.private)):
             if not _writable(folder):
                 return from_oserror(_refusal(folder), folder, "writing to the volume")
@@ -123,10 +127,9 @@ class VolumeReady:
         if left.inodes == 0:
             what, why = "the volume is full", "no inode is free: it holds too many files"
             return Problem("volume.full", what, why, "delete files, or enlarge it", self.path)
-        if left.free == 0 or left.free < self.min_free:
-            why = f"{size(left.free)} free, {size(self.min_free)} wanted (`volume.min_free`)"
+        if left.free == 0:
             fix = "delete something there, or enlarge the volume"
-            return Problem("volume.full", "the volume is full", why, fix, self.path)
+            return Problem("volume.full", "the volume is full", "no byte is free", fix, self.path)
         return None
 
 
