@@ -61,7 +61,9 @@ def test_a_hung_volume_does_not_keep_the_workload_from_starting(
     agent, place: Place, volume: Volume
 ) -> None:
     volume.ctl("hang on")
-    env = place.environ(WORKSPACE_AGENT__VOLUME__DEADLINE="300ms")
+    # As in an image whose PATH begins with the volume: nobody may search there now.
+    path = f"{place.volume}/bin:{os.environ['PATH']}"
+    env = place.environ(WORKSPACE_AGENT__VOLUME__DEADLINE="300ms", PATH=path)
     running = agent("sh", "-c", 'echo "HOME=$HOME"; exit 6', env=env)
     code = running.wait()
     volume.ctl("hang off")

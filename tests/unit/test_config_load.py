@@ -459,6 +459,11 @@ def test_a_file_of_nothing_but_mistakes_does_not_fill_the_log(write: Write) -> N
         ('[volume]\n"candidates+" = ["/x"]', "volume.candidates+"),
         ('[workload]\ncommand = ["sh"]', "workload.command"),
         ('[report]\ntermination_log = "/etc/passwd"', "report.termination_log"),
+        ('[home]\npath = "/elsewhere"', "home.path"),
+        ("[env]\npropagate = { secret = [] }", "env.propagate"),
+        ("[scripts]\nenabled = true", "scripts.enabled"),
+        ('[scripts]\nfile = "{volume}/other.sh"', "scripts.file"),
+        ('[scripts]\ndir = "{volume}/other.d"', "scripts.dir"),
     ],
 )
 def test_a_file_on_the_volume_cannot_set_what_holds_or_moves_the_pod(
