@@ -60,7 +60,7 @@ BAD = [
     (
         '[home]\npath = "{volum}/x"',
         "home.path: `{volum}` is not known here; there is {volume}, {profile};"
-        " write `{{volum}}` to have {volum} itself",
+        " write `{{word}}` to have {word} itself",
     ),
     (
         '[home]\nlinks = ["../.ssh"]',
@@ -106,7 +106,7 @@ BAD = [
     (
         "[env]\nA = '${HOME}'",
         "env.A: `{HOME}` is not known here; there is {volume}, {home}, {profile}, {abi};"
-        " write `{{HOME}}` to have {HOME} itself",
+        " write `{{word}}` to have {word} itself",
     ),
     ('[env]\nA = "\\u0000"', "env.A: a NUL character cannot be part of it"),
     (
@@ -259,3 +259,10 @@ def test_the_reference_page_has_every_key() -> None:
 
     assert 26 <= len(keys)
     assert [] == [path for path in keys if f"### `{'.'.join(path)}`" not in page]
+
+
+def test_a_secret_with_a_word_in_braces_is_not_in_the_message() -> None:
+    _, issues = decode({"env": {"API_KEY": "se{cret}value"}})
+
+    assert 1 == len(issues)
+    assert "cret" not in str(issues[0])

@@ -55,9 +55,11 @@ def _check_placeholders(text: str, takes: Sequence[str]) -> None:
     known = ", ".join(f"{{{one}}}" for one in takes)
     for name in placeholders.names_in(text):
         if name not in takes:
-            word = f"{{{name[:60]}}}"
-            literal = f"write `{{{word}}}` to have {word} itself"
-            raise RefusedError(f"`{word}` is not known here", f"there is {known}; {literal}")
+            # The word is shown only where it is nearly one of ours: the text may hold a secret.
+            near = guess(name, takes)
+            what = f"`{{{name}}}`" if near else "a word in braces"
+            literal = "write `{{word}}` to have {word} itself"
+            raise RefusedError(f"{what} is not known here", f"there is {known}; {literal}")
 
 
 def _glob(text: str) -> None:
