@@ -34,7 +34,7 @@ _PULSE, _DEAD = 10.0, 120.0
 
 PROBLEM = Problem(
     "boot.safe-mode",
-    "safe mode: no setup scripts, the image's home, the built-in profile",
+    "safe mode: no setup scripts, no profile from the volume, the image's home",
     f"{LIMIT} boots ended before they were ready",
     "look at setup.sh and setup.d on the volume; the next boot tries everything again",
 )
