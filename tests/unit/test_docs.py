@@ -53,7 +53,8 @@ def commands(
 
 
 def cli_page() -> str:
-    root = click.Context(main.cli, info_name="workspace-agent")
+    # With the group's own settings: click keeps the help option that it is first asked for.
+    root = click.Context(main.cli, info_name="workspace-agent", **main.cli.context_settings)
     return HEAD + "".join(_section(ctx, command) for ctx, command in commands(main.cli, root))
 
 
