@@ -147,9 +147,9 @@ def test_durable_syncs_the_bytes_before_the_name_and_then_the_folder(
         kind = "folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"
         heard.append(f"sync {kind}")
 
-    def replaced(old: str, new: str) -> None:
+    def replaced(old: str, new: str, **folders: int | None) -> None:
         heard.append("rename")
-        replace(old, new)
+        replace(old, new, **folders)
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)

@@ -132,7 +132,7 @@ def test_a_passwd_file_that_cannot_be_renamed_over_is_written_in_place(
     plant(root, {"passwd": PASSWD})
     inode = (root / "passwd").stat().st_ino
 
-    def busy(*_: object) -> None:
+    def busy(*_: object, **__: object) -> None:
         raise OSError(errno.EBUSY, "Device or resource busy")
 
     monkeypatch.setattr(os, "replace", busy)

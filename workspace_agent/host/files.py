@@ -17,7 +17,14 @@ _TOKEN = os.urandom(4).hex()
 READ_LIMIT = 1 << 20
 
 
-def commit(path: str, text: str | bytes, mode: int = 0o644, *, durable: bool = False) -> None:
+def commit(
+    path: str,
+    text: str | bytes,
+    mode: int = 0o644,
+    *,
+    durable: bool = False,
+    dir_fd: int | None = None,
+) -> None:
     """Replace *path* by *text* in one step: readers see the old file or the new one, whole.
 
     The temporary name stands beside the target, is created exclusively and never followed.
@@ -27,10 +34,10 @@ def commit(path: str, text: str | bytes, mode: int = 0o644, *, durable: bool = F
     temporary = temporary_name(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(temporary, flags, mode)
+        fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
     except FileExistsError:
-        os.unlink(temporary)  # left by a killed boot that had our pid
-        fd = os.open(temporary, flags, mode)
+        os.unlink(temporary, dir_fd=dir_fd)  # left by a killed boot that had our pid
+        fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
     try:
         try:
             os.fchmod(fd, mode)  # the umask has no say
@@ -39,12 +46,12 @@ def commit(path: str, text: str | bytes, mode: int = 0o644, *, durable: bool = F
                 os.fsync(fd)
         finally:
             os.close(fd)
-        os.replace(temporary, path)
+        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
-        remove(temporary)
+        remove(temporary, dir_fd)
         raise
     if durable:
-        sync_dir(os.path.dirname(path))
+        sync_dir(os.path.dirname(path), dir_fd)
 
 
 def temporary_name(path: str) -> str:
@@ -67,10 +74,11 @@ def write_in_place(path: str, text: str) -> None:
         os.close(fd)
 
 
-def read(path: str, limit: int = READ_LIMIT) -> bytes | None:
+def read(path: str, limit: int = READ_LIMIT, dir_fd: int | None = None) -> bytes | None:
     """Return the bytes of a regular file, or None when it is absent, unreadable or over *limit*."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(path, flags, dir_fd=dir_fd)
     except OSError:
         return None
     try:
@@ -107,10 +115,10 @@ def is_folder(path: str) -> bool:
         return False
 
 
-def remove(path: str) -> None:
+def remove(path: str, dir_fd: int | None = None) -> None:
     """Remove *path* if it is there; what cannot be removed stays."""
     try:
-        os.unlink(path)
+        os.unlink(path, dir_fd=dir_fd)
     except OSError:
         return
 
@@ -122,9 +130,9 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def sync_dir(path: str) -> None:
+def sync_dir(path: str, dir_fd: int | None = None) -> None:
     """Make the names in *path* durable where the file system can; some refuse it on folders."""
-    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         os.fsync(fd)
     except OSError as error:
