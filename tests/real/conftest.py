@@ -26,6 +26,7 @@ from agents import (
     is_over,
     wait_until,
 )
+from slow_volumes import Volume, mounted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -62,6 +63,13 @@ def agent(place: Place) -> Iterator[Callable[..., Running]]:
     for one in started:
         one.process.kill()
         one.process.wait()
+
+
+@pytest.fixture
+def volume(place: Place, tmp_path: Path) -> Iterator[Volume]:
+    """Mount a slow volume where the place's volume is; skips where that cannot be."""
+    with mounted(place.volume, tmp_path / "back") as volume:
+        yield volume
 
 
 @pytest.fixture

@@ -4,57 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from agents import REPOSITORY, wait_until
+from agents import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agents import Place
-
-SLOWVOL = str(REPOSITORY / "tests/tools/slowvol/slowvol.sh")
-
-
-class Volume:
-    """A mounted slow volume; every fault is undone when the test ends."""
-
-    def __init__(self, mount: Path) -> None:
-        self.mount = mount
-
-    def ctl(self, *commands: str) -> None:
-        subprocess.run([SLOWVOL, "ctl", str(self.mount), *commands], check=True)
-
-    def stats(self) -> dict[str, object]:
-        return json.loads((self.mount / ".slowvol").read_text())
-
-
-@pytest.fixture
-def volume(place: Place, tmp_path: Path) -> Iterator[Volume]:
-    missing = [tool for tool in ("fusermount3", "gcc", "pkg-config") if not shutil.which(tool)]
-    if os.geteuid() != 0 or missing or not Path("/dev/fuse").exists():
-        pytest.skip("needs root, /dev/fuse, and apt-get install gcc pkg-config libfuse3-dev fuse3")
-    back = tmp_path / "back"
-    back.mkdir()
-    place.volume.mkdir()
-    up = subprocess.run(
-        [SLOWVOL, "up", str(back), str(place.volume)], capture_output=True, check=False
-    )
-    if up.returncode == 3:
-        pytest.skip(up.stderr.decode())
-    assert up.returncode == 0, up.stderr
-    try:
-        yield Volume(place.volume)
-    finally:
-        with suppress(subprocess.CalledProcessError):
-            Volume(place.volume).ctl("heal", "hang off")
-        subprocess.run([SLOWVOL, "down", str(place.volume)], check=True)
+    from slow_volumes import Volume
 
 
 def test_a_hung_volume_does_not_keep_the_workload_from_starting(
@@ -121,7 +79,7 @@ def test_a_warm_boot_changes_nothing_and_asks_little(agent, place: Place, volume
     stats = volume.stats()
 
     assert 0 == stats["mutations"]
-    assert stats["total"] <= 30  # type: ignore[operator]
+    assert stats["total"] <= 30
 
 
 @pytest.mark.parametrize(
