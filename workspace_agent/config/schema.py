@@ -100,6 +100,26 @@ class HomeSection:
         "texts",
         form="relative",
     )
+    upgrade: str = key(
+        "report",
+        "What a newer image's defaults do to a home that is there: `report` says which are new or"
+        " changed, beside the workload; `unmodified` replaces, before it starts, those that you"
+        " have not changed, adds the new ones, and puts what both sides changed beside; `off`"
+        " does neither.",
+        choices=("report", "unmodified", "off"),
+    )
+    threads: int = key(
+        0,
+        "How many threads make the first copy; 0 is as many as the volume asks for.",
+        "count",
+        least=0,
+        most=64,
+    )
+    wait: float = key(
+        60.0,
+        "How long a first copy may hold up the workload before that starts with the image's home.",
+        "duration",
+    )
 
 
 @dataclass(frozen=True)
