@@ -73,8 +73,8 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_the_walk(
     image: SafeRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = fingerprint(image)
-    plain = manifest._defaults
-    monkeypatch.setattr(manifest, "_defaults", lambda *args: reversed(list(plain(*args))))
+    plain = manifest.defaults
+    monkeypatch.setattr(manifest, "defaults", lambda *args: reversed(list(plain(*args))))
 
     assert mark == fingerprint(image)
 
@@ -181,26 +181,28 @@ def lines(*values: object) -> bytes:
 
 
 GOOD = {"path": "a", "kind": "file", "mode": 0, "size": 0, "mtime_ns": 0, "sha256": ""}
+END = {"format": 1, "end": 1}
 BAD: dict[str, bytes] = {
     "not packed": b"hello",
     "empty": b"",
     "no end": lines(GOOD),
-    "a wrong count": lines(GOOD, {"end": 2}),
-    "more after the end": lines({"end": 0}, GOOD),
-    "an absolute path": lines({**GOOD, "path": "/etc/passwd"}, {"end": 1}),
-    "a path upwards": lines({**GOOD, "path": "a/../../b"}, {"end": 1}),
-    "a NUL": lines({**GOOD, "path": "a\0b"}, {"end": 1}),
-    "no path": lines({**GOOD, "path": ""}, {"end": 1}),
-    "half a pair": lines({**GOOD, "path": "\ud800"}, {"end": 1}),
-    "another kind": lines({**GOOD, "kind": "device"}, {"end": 1}),
-    "a size that is none": lines({**GOOD, "size": "1"}, {"end": 1}),
-    "a truth for a size": lines({**GOOD, "size": True}, {"end": 1}),
-    "one key too many": lines({**GOOD, "x": 1}, {"end": 1}),
-    "a list": lines([], {"end": 1}),
-    "a deep list": lines("[" * 60_000, {"end": 1}),
-    "a long number": lines('{"path": "a", "size": ' + "9" * 60_000 + "}", {"end": 1}),
-    "a line too long": lines({**GOOD, "target": "x" * 70_000}, {"end": 1}),
-    "a trap": lines(*[GOOD] * 30_000, {"end": 30_000}),
+    "a wrong count": lines(GOOD, END | {"end": 2}),
+    "more after the end": lines(END | {"end": 0}, GOOD),
+    "an absolute path": lines({**GOOD, "path": "/etc/passwd"}, END),
+    "a path upwards": lines({**GOOD, "path": "a/../../b"}, END),
+    "a NUL": lines({**GOOD, "path": "a\0b"}, END),
+    "no path": lines({**GOOD, "path": ""}, END),
+    "half a pair": lines({**GOOD, "path": "\ud800"}, END),
+    "another kind": lines({**GOOD, "kind": "device"}, END),
+    "a size that is none": lines({**GOOD, "size": "1"}, END),
+    "a truth for a size": lines({**GOOD, "size": True}, END),
+    "one key too many": lines({**GOOD, "x": 1}, END),
+    "a newer one": lines(GOOD, END | {"format": 2}),
+    "a list": lines([], END),
+    "a deep list": lines("[" * 60_000, END),
+    "a long number": lines('{"path": "a", "size": ' + "9" * 60_000 + "}", END),
+    "a line too long": lines({**GOOD, "target": "x" * 70_000}, END),
+    "a trap": lines(*[GOOD] * 30_000, END | {"end": 30_000}),
 }
 
 
@@ -214,7 +216,7 @@ def test_a_manifest_that_is_not_sound_is_none(data: bytes, state: SafeRoot) -> N
 
 def test_the_sound_one_beside_them_is_taken(state: SafeRoot) -> None:
     Path(f"{state.path}/defaults").mkdir()
-    file_of(state, "0" * 16).write_bytes(lines(GOOD, {"end": 1}))
+    file_of(state, "0" * 16).write_bytes(lines(GOOD, END))
 
     assert Manifest.of(state, "0" * 16) is not None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from contextlib import suppress
 from dataclasses import dataclass
 
 TYPE_CHECKING = False
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from workspace_agent.host.safe_root import SafeRoot
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+
+# Nothing, a file, a link, another mount: below none of these is anything of ours.
+_NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
 
 # A fifo must not hold us up, and a link is not to be followed.
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,9 +49,12 @@ class Near:
         if self._fd >= 0:
             os.close(self._fd)
         self._above, self._fd = above or "", -1
-        with suppress(OSError):  # what is not a folder holds nothing; nor does one we may not see
+        try:
             if above is not None:
                 self._fd = self._root.open(above, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER:
+                raise
 
     def at(self, path: str) -> tuple[int, str]:
         """Return the open folder that holds *path*, -1 when there is none, and the name in it."""

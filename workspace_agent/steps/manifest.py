@@ -47,7 +47,7 @@ def fingerprint(
     The order in which they are met does not matter, and neither does what differs between two
     nodes that unpacked the same image: the size of a folder, and times but whole seconds of files.
     """
-    return f"{sum(_worth(entry) for entry, _ in _defaults(source, exclude, prune)) % 2**64:016x}"
+    return f"{sum(_worth(entry) for entry, _ in defaults(source, exclude, prune)) % 2**64:016x}"
 
 
 def write(
@@ -120,7 +120,7 @@ class Manifest:
                     if total > limit or not isinstance(value, dict):
                         raise ValueError
                     if "end" in value:
-                        if value["end"] != count or lines.read(1):
+                        if value != {"format": 1, "end": count} or lines.read(1):
                             raise ValueError
                         return
                     yield _checked(value)
@@ -130,7 +130,7 @@ class Manifest:
             raise EOFError
 
 
-def _defaults(
+def defaults(
     source: SafeRoot, exclude: Sequence[str], prune: Collection[tuple[int, int]]
 ) -> Iterator[tuple[Entry, int]]:
     """Yield each default, without its content, and the open folder that it is in."""
@@ -168,7 +168,7 @@ def _fill(
     count = total = 0
     with open(fd, "wb") as raw:
         with gzip.open(raw, "wb", compresslevel=6) as packed:
-            for entry, folder in _defaults(source, exclude, prune):
+            for entry, folder in defaults(source, exclude, prune):
                 name = entry.path.rpartition("/")[2]
                 sha256 = ""
                 if entry.kind == "file":
@@ -178,7 +178,7 @@ def _fill(
                         sha256 = ""  # the copier could not read it either
                 packed.write(f"{dumps({**vars(entry), 'sha256': sha256})}\n".encode())
                 count, total = count + 1, total + _worth(entry)
-            packed.write(f"{dumps({'end': count})}\n".encode())
+            packed.write(f"{dumps({'format': 1, 'end': count})}\n".encode())
         raw.flush()
         os.fsync(raw.fileno())
     return f"{total % 2**64:016x}" == image
