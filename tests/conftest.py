@@ -32,6 +32,7 @@ def root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setattr("workspace_agent.steps.volume.room", lambda _: PLENTY)
     monkeypatch.setattr(os, "open", _as_linux(os.open))
     monkeypatch.setattr(os, "makedirs", _one_by_one)
+    monkeypatch.setattr("workspace_agent.host.safe_root._call", [None])  # no kernel behind it
     folder = Path("/twin")
     folder.mkdir()
     return folder

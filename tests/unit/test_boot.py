@@ -20,6 +20,7 @@ from workspace_agent.app.recipes import recipe_for
 from workspace_agent.config.schema import HomeSection, Profile, ScriptsSection
 from workspace_agent.model.outcome import Blocked, Check, Ok, Report, Row, Skip, Status, Todo
 from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.steps import trouble
 
 TROUBLE = Problem("volume.full", "the volume is full")
 
@@ -100,6 +101,7 @@ def test_a_step_that_is_blocked_afterwards_says_by_what() -> None:
     [
         (AgentError(TROUBLE), "volume.full", "the volume is full"),
         (OSError(errno.ENOSPC, "x", "/v"), "volume.full", "the volume is full"),
+        (OSError(errno.ELOOP, "x", "/v"), "volume.link-in-the-way", trouble._LINK[1]),
         (OSError(errno.ENOENT, "x", "/v"), "step.failed", "one did not work"),
         (TimeoutError("x"), "step.failed", "one did not work"),
         (ValueError("bad"), "step.crashed", "ValueError: bad"),

@@ -30,6 +30,20 @@ def commit(
     The temporary name stands beside the target, is created exclusively and never followed.
     With *durable* the bytes and the name are synced. Raises OSError; the old file then stays.
     """
+    temporary = prepare(path, text, mode, durable=durable, dir_fd=dir_fd)
+    try:
+        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        remove(temporary, dir_fd)
+        raise
+    if durable:
+        sync_dir(os.path.dirname(path), dir_fd)
+
+
+def prepare(
+    path: str, text: str | bytes, mode: int, *, durable: bool, dir_fd: int | None = None
+) -> str:
+    """Write *text* beside *path*, for `commit`; returns the temporary name. Raises OSError."""
     data = text if isinstance(text, bytes) else os.fsencode(text)
     temporary = temporary_name(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,12 +60,10 @@ def commit(
                 os.fsync(fd)
         finally:
             os.close(fd)
-        os.replace(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
         remove(temporary, dir_fd)
         raise
-    if durable:
-        sync_dir(os.path.dirname(path), dir_fd)
+    return temporary
 
 
 def temporary_name(path: str) -> str:

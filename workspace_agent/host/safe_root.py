@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 
 from workspace_agent.host import files
+from workspace_agent.host.openat2 import bound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,21 +22,19 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# linux/openat2.h: NO_XDEV, NO_MAGICLINKS, NO_SYMLINKS, BENEATH.
-_RESOLVE = 0x01 | 0x02 | 0x04 | 0x08
-_OPENAT2 = 437  # the same number on every architecture
+# What a file system without hard links answers to link(2).
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 
-# Kernels before 5.6, gVisor, and seccomp profiles that do not know it.
-_ABSENT = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EINVAL})
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# How a folder is opened.
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SafeRoot:
     """The open folder *fd*, closed with the context; *path* is for people to read.
 
     A *below* is a relative path in it, without `..`; "" is the folder itself. Every method raises
-    OSError: ELOOP or ENOTDIR for a link or a file on the way, EXDEV for another mount or a `..`.
+    OSError, named after the part of the path that is to blame: ELOOP or ENOTDIR for a link or a
+    file on the way, EXDEV for a `..` or another mount (without openat2: another file system).
     """
 
     def __init__(self, fd: int, path: str) -> None:
@@ -52,21 +52,26 @@ class SafeRoot:
         os.close(self.fd)
 
     def open(self, below: str, flags: int, mode: int = 0) -> int:
-        """Open *below*; a link at its end is refused as well."""
-        return _beneath(self.fd, below or ".", flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        """Open *below*; a link at its end is refused as well, and nothing is waited for."""
+        flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO would wait for a writer
+        try:
+            return _beneath(self.fd, below or ".", flags, mode)
+        except OSError as error:
+            error.filename = self._blamed(below, error)
+            raise
 
     def folder(self, below: str, make: int | None = None) -> SafeRoot:
         """Open the folder *below*; with *make*, what is missing is made with that mode."""
         try:
-            return SafeRoot(self.open(below, _FOLDER), self._of(below))
+            return SafeRoot(self.open(below, FOLDER), self._of(below))
         except FileNotFoundError:
             if make is None:
                 raise
         above, _, name = below.rpartition("/")
         with self.folder(above, make) as parent:
             with suppress(FileExistsError):  # another pod's; or no folder, as the next line says
-                os.mkdir(name, make, dir_fd=parent.fd)
-            return SafeRoot(parent.open(name, _FOLDER), self._of(below))
+                parent._at(name, lambda fd, name: os.mkdir(name, make, dir_fd=fd))
+            return SafeRoot(parent.open(name, FOLDER), self._of(below))
 
     def look(self, below: str) -> os.stat_result | None:
         """Return what stands at *below*, itself and not what it leads to; None when nothing."""
@@ -90,25 +95,25 @@ class SafeRoot:
         """Replace the file *below* in one step, as `files.commit` does."""
         self._in(below, lambda fd, name: files.commit(name, text, mode, dir_fd=fd, **more))
 
+    def create(self, below: str, text: str, *, durable: bool = False) -> bool:
+        """Make the file *below* in one step unless its name is taken; says whether it was made."""
+        return self._in(below, lambda fd, name: _create(fd, name, text, durable))
+
     def rename(self, below: str, to: str, other: SafeRoot | None = None) -> None:
         """Give *below* the name *to*, in *other* if that is given, replacing what stands there."""
-        with self._above(below) as old, (other or self)._above(to) as new:
-            os.rename(_name(below), _name(to), src_dir_fd=old.fd, dst_dir_fd=new.fd)
+        with (other or self)._above(to) as new:
+            into, name = new.fd, _name(to.rpartition("/")[2])
+            self._in(below, lambda fd, old: os.rename(old, name, src_dir_fd=fd, dst_dir_fd=into))
 
     def remove(self, below: str) -> None:
         """Remove the file *below* if it is there; what cannot be removed stays."""
-        try:
+        with suppress(OSError):
             self._in(below, lambda fd, name: os.unlink(name, dir_fd=fd))
-        except OSError:
-            return
 
     def remove_tree(self, below: str) -> None:
         """Remove *below*, whatever it is; what cannot be removed stays."""
-        try:
-            with self._above(below) as parent:
-                _remove_tree(parent.fd, _name(below))
-        except OSError:
-            return
+        with suppress(OSError):
+            self._in(below, _remove_tree)
 
     def _above(self, below: str) -> SafeRoot:
         return self.folder(below.rpartition("/")[0])
@@ -116,24 +121,40 @@ class SafeRoot:
     def _in(self, below: str, act: Callable[[int, str], T]) -> T:
         """Do *act* in the folder that holds *below*; a name in this very folder costs no open."""
         if "/" not in below:
-            return act(self.fd, _name(below))
+            return self._at(below, act)
         with self._above(below) as parent:
-            return act(parent.fd, _name(below))
+            return parent._at(below.rpartition("/")[2], act)
+
+    def _at(self, name: str, act: Callable[[int, str], T]) -> T:
+        try:
+            return act(self.fd, _name(name))
+        except OSError as error:
+            error.filename, error.filename2 = self._of(name), None
+            raise
 
     def _of(self, below: str) -> str:
         return f"{self.path}/{below}" if below else self.path
 
+    def _blamed(self, below: str, error: OSError) -> str:
+        """Return the first part of the way that cannot be opened."""
+        above = below.rpartition("/")[0]
+        if above and error.errno != errno.ENOENT:
+            try:
+                os.close(self.open(above, FOLDER))
+            except OSError as earlier:
+                return str(earlier.filename)
+        return self._of(below)
+
 
 def _name(below: str) -> str:
-    """Return the last part of *below*, which must be a name."""
-    name = below.rpartition("/")[2]
-    if name in ("", ".", ".."):
+    """Return *below*, which must be a name."""
+    if below in ("", ".", "..") or "\0" in below:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), below)
-    return name
+    return below
 
 
 def _beneath(root: int, below: str, flags: int, mode: int) -> int:
-    if below.startswith("/") or ".." in below.split("/"):
+    if below.startswith("/") or ".." in below.split("/") or "\0" in below:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), below)
     call = _openat2()
     return call(root, below, flags, mode) if call else _by_parts(root, below, flags, mode)
@@ -141,23 +162,25 @@ def _beneath(root: int, below: str, flags: int, mode: int) -> int:
 
 def _by_parts(root: int, below: str, flags: int, mode: int) -> int:
     """Do what openat2 does, one part at a time."""
-    *above, last = below.split("/")
+    *above, last = [part for part in below.split("/") if part not in ("", ".")] or ["."]
     fd = os.dup(root)
     try:
         for part in above:
-            fd = _closing(fd, os.open(part, _FOLDER, dir_fd=fd))
-        found = os.open(last, flags, mode, dir_fd=fd)
-        if os.fstat(found).st_dev != os.fstat(root).st_dev:
-            os.close(found)
-            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), below)
-        return found
+            inner = _same_disk(root, os.open(part, FOLDER, dir_fd=fd))
+            os.close(fd)
+            fd = inner
+        return _same_disk(root, os.open(last, flags, mode, dir_fd=fd))
     finally:
         os.close(fd)
 
 
-def _closing(old: int, new: int) -> int:
-    os.close(old)
-    return new
+def _same_disk(root: int, fd: int) -> int:
+    """Return *fd*, unless it is a folder of another file system; files may look it on overlays."""
+    info = os.fstat(fd)
+    if stat.S_ISDIR(info.st_mode) and info.st_dev != os.fstat(root).st_dev:
+        os.close(fd)
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return fd
 
 
 # Filled on the first use: openat2, or None where there is none.
@@ -165,53 +188,56 @@ _call: list[Callable[[int, str, int, int], int] | None] = []
 
 
 def _openat2() -> Callable[[int, str, int, int], int] | None:
-    """Return openat2(2), or None where the kernel has none; asked once."""
     if not _call:
-        _call.append(_bound())
+        _call.append(bound())
     return _call[0]
 
 
-def _bound() -> Callable[[int, str, int, int], int] | None:
-    import ctypes  # Python has no os.openat2; a warm boot does not come here
-    import sys
-
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def openat2(root: int, below: str, flags: int, mode: int) -> int:
-        words = (flags, mode if flags & os.O_CREAT else 0, _RESOLVE)
-        how = b"".join(word.to_bytes(8, sys.byteorder) for word in words)
-        numbers = (ctypes.c_long(_OPENAT2), ctypes.c_long(root))
-        fd: int = libc.syscall(*numbers, os.fsencode(below), how, ctypes.c_long(len(how)))
-        if fd < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), below)
-        return fd
-
+def _create(folder: int, name: str, text: str, durable: bool) -> bool:
+    temporary = files.prepare(name, text, 0o600, durable=durable, dir_fd=folder)
     try:
-        here = os.open("/", _FOLDER)
-        try:
-            os.close(openat2(here, ".", _FOLDER, 0))
-        finally:
-            os.close(here)
+        os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError:
+        # A file server whose answer was lost is asked again: then this is our own link.
+        return os.stat(temporary, dir_fd=folder, follow_symlinks=False).st_nlink == 2
     except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        raise
-    return openat2
+        if error.errno not in _NO_LINKS:
+            raise
+        return _create_in_place(folder, name, text)
+    finally:
+        files.remove(temporary, folder)
+    if durable:
+        files.sync_dir("", folder)
+    return True
+
+
+def _create_in_place(folder: int, name: str, text: str) -> bool:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(name, flags, 0o600, dir_fd=folder)
+    except FileExistsError:
+        return False
+    try:
+        files.write_all(fd, os.fsencode(text))
+    finally:
+        os.close(fd)
+    return True
 
 
 def _remove_tree(parent: int, name: str) -> None:
+    """Remove *name*, and inside it as much as can be."""
     try:
         os.unlink(name, dir_fd=parent)
         return
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.EPERM):
             raise
-    fd = os.open(name, _FOLDER, dir_fd=parent)
+    fd = _beneath(parent, name, FOLDER, 0)
     try:
         os.fchmod(fd, 0o700)  # a read-only folder of the user's own
         for inside in os.listdir(fd):
-            _remove_tree(fd, inside)
+            with suppress(OSError, RecursionError):
+                _remove_tree(fd, inside)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent)

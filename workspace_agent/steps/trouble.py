@@ -7,7 +7,21 @@ import os
 
 from workspace_agent.model.problem import Problem
 
+# Which of the two a name that is no folder is depends on the kernel.
+_LINK = (
+    "volume.link-in-the-way",
+    "a link, or a file, stands where the agent keeps its files",
+    "remove it; the next boot makes what is missing",
+)
+
 _KNOWN = {
+    errno.ELOOP: _LINK,
+    errno.ENOTDIR: _LINK,
+    errno.EXDEV: (
+        "volume.link-in-the-way",
+        "another mount stands where the agent keeps its files",
+        "make the folders in it yourself, or mount it elsewhere",
+    ),
     errno.ENOSPC: ("volume.full", "the volume is full", "delete something, or enlarge the volume"),
     errno.EDQUOT: ("volume.full", "the volume's quota is used up", "delete something there"),
     errno.EROFS: (
