@@ -10,12 +10,15 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from faults import CHANGES, SLOWVOL, Ended, Slowvol, Strace, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from faults import Launch
 
 # After so many violations the rest would say the same.
 ENOUGH = 10
@@ -25,14 +28,13 @@ ENOUGH = 10
 class Case:
     """What is tried: *check* is given the phase and how the command ended, and says what is wrong.
 
-    Phases are `crashed`, `crashed twice` and `recovered`: a run of *argv* that was not struck and
-    must end with 0.
+    Phases are `crashed`, `crashed twice` and `recovered`: a run that was not struck and must end
+    with 0.
     """
 
     reset: Callable[[], None]
-    argv: Sequence[str]
+    launch: Launch
     check: Callable[[str, Ended], str]
-    env: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
 
 @dataclass
@@ -53,7 +55,7 @@ def sweep(
 ) -> Tally:
     """Strike *case* at a *share* of its points, and each recovery at *twice* points more."""
     case.reset()
-    clean = fault.run(case.argv, case.env)
+    clean = fault.run(case.launch)
     if wrong := _recovered(case, clean):
         raise SystemExit(f"without any fault: {wrong}")
     tally = Tally(len(clean.points))
@@ -72,15 +74,15 @@ def _scenario(
 ) -> Sequence[object]:
     """Return the points of the recovery; none when the command did not come to *at*."""
     case.reset()
-    ended = fault.run(case.argv, case.env, at)
+    ended = fault.run(case.launch, at)
     if not ended.hit:
         return ()
     wrong = _said("crashed", case.check("crashed", ended))
     if again is not None and not wrong:
-        ended = fault.run(case.argv, case.env, again)
+        ended = fault.run(case.launch, again)
         wrong = _said("crashed twice", case.check("crashed twice", ended))
     tally.scenarios += ended.hit
-    ended = fault.run(case.argv, case.env)
+    ended = fault.run(case.launch)
     if wrong := wrong or _recovered(case, ended):
         tally.violations.append(f"struck at {at}, then {again}: {wrong}")
     return ended.points
@@ -105,10 +107,9 @@ def main() -> int:
     if wish.backend == "slowvol":
         subprocess.run([SLOWVOL, "up", env["BACK"], env["VOL"], "timeout=0"], check=True)
         fault = Slowvol(env["VOL"], wish.err, wish.op, wish.stays)
-    fault.timeout = wish.timeout
 
-    def shell(text: str, **more: str) -> Ended:
-        return execute(["bash", "-c", text], {**env, **more}, wish.timeout)
+    def shell(text: str, before: Sequence[str] = (), **more: str) -> Ended:
+        return execute([*before, "bash", "-c", text], {**env, **more}, wish.timeout)
 
     def reset() -> None:
         if (ended := shell(wish.reset)).code:
@@ -119,7 +120,7 @@ def main() -> int:
         return found.code and f"{found.out[-500:].strip()} ({found.code})"
 
     try:
-        case = Case(reset, ["bash", "-c", wish.run], check, env)
+        case = Case(reset, partial(shell, wish.run), check)
         first = (wish.only or wish.start) - 1
         share = slice(first, wish.only, wish.every)
         tally = sweep(case, fault, share=share, twice=wish.twice)

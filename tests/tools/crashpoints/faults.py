@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    # Runs the command, with the given words before it.
+    Launch = Callable[[Sequence[str]], "Ended"]
 
 SLOWVOL = str(Path(__file__).parent.with_name("slowvol") / "slowvol.sh")
 
@@ -65,16 +68,15 @@ class Slowvol:
     error: str = ""
     kind: str = "change"
     stays: bool = False
-    timeout: float = 60.0
 
-    def run(self, argv: Sequence[str], env: Mapping[str, str], at: object = None) -> Ended:
-        """Run *argv*, struck *at* that point if one is given."""
+    def run(self, launch: Launch, at: object = None) -> Ended:
+        """Launch the command, struck *at* that point if one is given."""
         self.tell("heal", "reset")
         if isinstance(at, int):
             times = "" if self.stays else "times=1"
             fail = f"fail {self.kind} {self.error} after={at - 1} {times}"
             self.tell(fail if self.error else f"killat {at}")
-        ended = execute(argv, env, self.timeout)
+        ended = launch(())
         stats = self.stats()
         self.tell("heal")
         hit = bool(stats["injected"] if self.error else stats["killed"])
@@ -101,15 +103,14 @@ class Strace:
     log: str
     calls: str = CHANGES
     error: str = ""
-    timeout: float = 60.0
 
-    def run(self, argv: Sequence[str], env: Mapping[str, str], at: object = None) -> Ended:
-        """Run *argv*, struck *at* that point if one is given."""
+    def run(self, launch: Launch, at: object = None) -> Ended:
+        """Launch the command, struck *at* that point if one is given."""
         trace = ["strace", "-f", "-qq", "-o", self.log, "-e", f"trace={self.calls}"]
         if isinstance(at, tuple):
             how = f"error={self.error}" if self.error else "signal=SIGKILL"
             trace += ["-e", f"inject={at[0]}:{how}:when={at[1]}"]
-        ended = execute([*trace, *argv], env, self.timeout)
+        ended = launch(trace)
         seen = Path(self.log).read_text(errors="replace")
         hit = at is not None and ("(INJECTED)" if self.error else "killed by SIGKILL") in seen
         return Ended(ended.code, ended.out, hit, _pairs(seen))
