@@ -626,7 +626,7 @@ def test_a_volume_that_is_really_full_is_told_left_clean_and_used_once_there_is_
     healed = run([ready, step], Report())
 
     assert ["volume.full"] == [problem.slug for problem in full.problems]
-    assert (False, []) == (marked, left)
+    assert (False, ["volume.json"]) == (marked, left)
     assert "ok" == healed.status
     assert "small now" == (tiny / "home/zbig").read_text()
 

@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from workspace_agent.app import records
 from workspace_agent.app.boot import run
 from workspace_agent.config.schema import Profile
+from workspace_agent.host import files
 from workspace_agent.model.outcome import Report, Row, Status
 from workspace_agent.steps.shell import ShellHooks, Wanted
 from workspace_agent.steps.volume import VolumeReady
@@ -42,6 +45,18 @@ def test_a_history_that_is_a_link_is_neither_written_nor_pruned(
     records.keep(facts(root), Profile(), CHANGED)
 
     assert names == set(os.listdir(elsewhere))
+
+
+def test_a_state_folder_that_became_a_link_gets_no_history(root: Path, facts: Callable) -> None:
+    """Between the look at the folder and its use anybody may have swapped it."""
+    (root / "elsewhere/boots").mkdir(parents=True)
+    (root / "volume").mkdir()
+    os.symlink(root / "elsewhere", root / "volume/.workspace-agent")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "is_folder", lambda _: True)
+        records.keep(facts(root), Profile(), CHANGED)
+
+    assert [] == os.listdir(root / "elsewhere/boots")
 
 
 def test_what_is_not_a_report_is_not_pruned_with_them(root: Path, facts: Callable) -> None:

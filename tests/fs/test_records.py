@@ -20,6 +20,7 @@ from workspace_agent.model.problem import Problem
 from workspace_agent.steps.shell import EnvFiles, ShellHooks, hooks
 
 CANARY = "canary-d0c1e5"
+UUID = "0b0e5e7e-3b3c-4d3e-8f3a-1c1d1e1f2021"
 TROUBLE = Problem("volume.full", "the volume is full", "0 B free", "delete something", "/volume")
 SEEDED = Report((Row("home.seed", Status.CHANGED, "seeded", 0.5),), 0.5)
 WARM = Report((Row("home.seed", Status.OK, "seeded", 0.001),), 0.001)
@@ -52,11 +53,25 @@ def test_status_json_says_how_the_boot_went(root: Path, here: object) -> None:
         "profile": "persistent-workspace",
         "volume": f"{root}/volume",
         "survives": True,
+        "volume_uuid": "",
         "home": f"{root}/volume/home",
         "secs": 0.5,
         "steps": [SEEDED.rows[0].to_json()],
         "problems": [TROUBLE.to_json()],
     } == found
+
+
+@pytest.mark.parametrize(
+    ("status", "uuid"), [(Status.OK, UUID), (Status.CHANGED, UUID), (Status.BLOCKED, "")]
+)
+def test_status_json_names_the_volume_unless_that_is_in_trouble(
+    root: Path, here: object, status: Status, uuid: str
+) -> None:
+    text = f'{{"format": 1, "uuid": "{UUID}"}}\n'
+    (root / "volume/.workspace-agent/volume.json").write_text(text)
+    records.write(here, Profile(), Report((Row("volume.ready", status),)), recipe(here))
+
+    assert uuid == json.loads((root / "run/status.json").read_text())["volume_uuid"]
 
 
 def test_the_banner_is_there_when_something_is_wrong_and_gone_when_nothing_is(

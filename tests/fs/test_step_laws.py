@@ -189,7 +189,7 @@ def outcome(tree: Callable[..., dict[str, object]]) -> Callable[[Path], dict[str
         data = re.sub(rb"(/setup\S*) \d+ ", rb"\1 TIME ", data)
         data = data.replace(b'"mode": "reset"', b'"mode": "merge"')  # killed after its last write
         data = re.sub(rb"\A(boot|killed|next|another)\n\Z", b"BOOT", data)
-        return mode, re.sub(rb'"(boot_id|created)": "[^"]*"', b"", data)
+        return mode, re.sub(rb'"(boot_id|created|uuid)": "[^"]*"', b"", data)
 
     def named(name: str) -> str:
         return re.sub(r"(backup/)\d{4}-\d\d-\d\d-[a-z]+", r"\1DAY-BOOT", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import subprocess
@@ -15,7 +16,7 @@ from workspace_agent.app.boot import run
 from workspace_agent.host.room import Room, room
 from workspace_agent.model.outcome import Blocked, Ok, Report, Status, Todo
 from workspace_agent.model.problem import Problem
-from workspace_agent.steps.volume import Choice, VolumeReady, choose
+from workspace_agent.steps.volume import Choice, VolumeReady, choose, identity
 
 ROOM = "workspace_agent.steps.volume.room"
 
@@ -120,6 +121,140 @@ def test_a_ready_volume_says_its_kind_and_room(
 
     assert isinstance(found, Ok)
     assert found.why.endswith("/volume, ext4, 3.0 GiB free")
+
+
+def test_a_volume_has_a_name_of_its_own_and_keeps_it(root: Path, ready: Callable) -> None:
+    run([ready()], Report())
+    found = json.loads((root / "volume/.workspace-agent/volume.json").read_text())
+    (root / "volume/bin").rmdir()
+    run([ready()], Report())
+
+    assert ["format", "uuid", "created", "lineage"] == list(found)
+    assert (1, [], 20, "Z") == (
+        found["format"], found["lineage"], len(found["created"]), found["created"][-1],
+    )  # fmt: skip
+    assert found["uuid"] == identity(f"{root}/volume")
+
+
+def test_a_volume_of_an_older_agent_gets_a_name(root: Path, ready: Callable) -> None:
+    run([ready()], Report())
+    path = root / "volume/.workspace-agent/volume.json"
+    first = identity(f"{root}/volume")
+    path.unlink()
+    found = ready().check()
+    run([ready()], Report())
+
+    assert Todo("the volume has no identity yet", (str(path),)) == found
+    assert identity(f"{root}/volume") not in ("", first)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"format": 2, "uuid": "x"}', '{"format": 1, "uuid": "no uuid"}', "x" * 99999]
+)
+def test_a_name_that_we_cannot_read_is_left_alone(root: Path, ready: Callable, text: str) -> None:
+    (root / "volume/.workspace-agent").mkdir(parents=True)
+    (root / "volume/.workspace-agent/volume.json").write_text(text)
+    report = run([ready()], Report())
+
+    assert "ok" == report.status
+    assert text == (root / "volume/.workspace-agent/volume.json").read_text()
+    assert "" == identity(f"{root}/volume")
+
+
+def test_a_name_that_is_a_link_is_neither_replaced_nor_followed(
+    root: Path, ready: Callable
+) -> None:
+    (root / "volume/.workspace-agent").mkdir(parents=True)
+    (root / "volume/.workspace-agent/volume.json").symlink_to(root / "elsewhere")
+    report = run([ready()], Report())
+
+    assert ("ok", "") == (report.status, identity(f"{root}/volume"))
+    assert not (root / "elsewhere").exists()
+
+
+def test_two_pods_at_once_agree_on_the_name(
+    root: Path, ready: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is faster by a moment: between our look and our link."""
+    link, state = os.link, root / "volume/.workspace-agent"
+    uuids = []
+
+    def late(*names: str, **more: object) -> None:
+        monkeypatch.setattr(os, "link", link)
+        monkeypatch.setattr(os, "_supports_dir_fd", None, raising=False)  # the fake remembers
+        mine = state / names[0]
+        kept = mine.read_bytes()
+        run([ready()], Report())  # which is the same process here, and sweeps our file away
+        uuids.append(identity(f"{root}/volume"))
+        assert not mine.exists()
+        mine.write_bytes(kept)
+        link(*names, **more)
+
+    monkeypatch.setattr(os, "link", late)
+    report = run([ready()], Report())
+
+    assert "ok" == report.status
+    assert [identity(f"{root}/volume")] == uuids
+    assert ["volume.json"] == os.listdir(state)
+
+
+def test_a_claim_that_another_pod_swept_away_is_no_failure(
+    root: Path, ready: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def late(*names: str, **more: object) -> None:
+        monkeypatch.setattr(os, "link", link)
+        monkeypatch.setattr(os, "_supports_dir_fd", None, raising=False)  # the fake remembers
+        run([ready()], Report())
+        link(*names, **more)
+
+    monkeypatch.setattr(os, "link", late)
+    report = run([ready()], Report())
+
+    assert "ok" == report.status
+    assert identity(f"{root}/volume")
+
+
+def test_a_folder_is_not_made_through_a_planted_link(root: Path, ready: Callable) -> None:
+    volume = root / "volume"
+    (root / "etc").mkdir()
+    volume.mkdir()
+    (volume / "lib").symlink_to(root / "etc")
+    report = run([ready(folders=(f"{volume}/bin", f"{volume}/lib/python"))], Report())
+
+    assert [("volume.link-in-the-way", f"{volume}/lib")] == [
+        (problem.slug, problem.where) for problem in report.problems
+    ]
+    assert [] == os.listdir(root / "etc")
+    assert {".workspace-agent", "bin", "lib"} == set(os.listdir(volume))
+
+
+@pytest.mark.parametrize("name", ["bin", ".workspace-agent"])
+def test_a_link_that_leads_nowhere_is_no_folder_to_make(
+    root: Path, ready: Callable, name: str
+) -> None:
+    volume = root / "volume"
+    volume.mkdir()
+    (volume / name).symlink_to(root / "elsewhere")
+    report = run([ready()], Report())
+
+    assert [str(volume / name)] == [problem.where for problem in report.problems]
+    assert not (root / "elsewhere").exists()
+
+
+def test_a_folder_through_a_link_that_is_there_serves(root: Path, ready: Callable) -> None:
+    """A user's own arrangement: nothing has to be made, so nothing is."""
+    (root / "volume/tools").mkdir(parents=True)
+    (root / "volume/bin").symlink_to("tools")
+
+    assert "ok" == run([ready()], Report()).status
+
+
+def test_a_folder_that_is_not_on_the_volume_is_made_as_well(root: Path, ready: Callable) -> None:
+    run([ready(folders=(f"{root}/scratch/bin",))], Report())
+
+    assert (root / "scratch/bin").is_dir()
 
 
 def test_a_volume_that_is_a_file_is_blocked_and_untouched(root: Path, ready: Callable) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agents import wait_until
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agents import Place
 
 # A setup script that takes the whole boot with it, as running out of memory would.
@@ -45,4 +49,32 @@ def test_one_death_between_good_boots_is_forgotten(agent, place: Place) -> None:
         running.wait()
 
     assert "safe-mode" not in running.err
+    assert not (place.volume / ".workspace-agent/attempts").exists()
+
+
+# The first two wait in the middle of their set-up.
+PATIENT = """
+cd "$WORKSPACE_VOLUME" && echo tried >>tries
+[ "$(wc -l <tries)" -gt 2 ] || until [ -e go ]; do sleep 0.05; done
+"""
+
+
+def test_boots_of_other_containers_on_this_node_are_not_dead(
+    agent, pid1, place: Place, tmp_path: Path
+) -> None:
+    """Same host name, same network, other process numbers: two pods on the host's network."""
+    place.script(PATIENT)
+    others = [
+        pid1("true", env=place.environ(WORKSPACE_AGENT_RUNTIME=f"{tmp_path}/run{n}"))
+        for n in range(2)
+    ]
+    wait_until(lambda: (place.volume / "tries").exists() and tries(place) == 2, "two boots")
+    third = agent("true")
+    third.wait()
+    (place.volume / "go").touch()
+    for other in others:
+        other.wait()
+
+    assert 3 == tries(place)
+    assert "safe-mode" not in third.err
     assert not (place.volume / ".workspace-agent/attempts").exists()

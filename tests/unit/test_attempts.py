@@ -14,8 +14,8 @@ from workspace_agent.app import attempts
 from workspace_agent.app.boot import script_steps, workspace_steps
 from workspace_agent.app.engine import Opening, open_boot, perform
 from workspace_agent.config.schema import Profile
+from workspace_agent.host.alive import Sign
 
-HOST = os.uname().nodename
 NAMES = numbers()
 
 
@@ -33,8 +33,16 @@ def log(where: str, *steps: str) -> attempts.Log:
     return begun
 
 
-def death(where: str, text: str = f"{HOST} {os.getpid()} 1\n") -> None:
-    """Leave the attempt of a boot whose process number is another's now."""
+def gone() -> str:
+    """Return the sign of a process of this pod that has ended."""
+    sign = Sign()
+    sign.end()
+    return sign.text
+
+
+def death(where: str, text: str = "") -> None:
+    """Leave the attempt of a boot that is gone."""
+    text = text or gone()
     os.makedirs(where, exist_ok=True)
     Path(where, f"boot{next(NAMES)}").write_text(text)
 
@@ -53,15 +61,24 @@ def test_two_deaths_are_safe_mode_and_one_is_not(where: str) -> None:
 
 
 def test_boots_that_live_are_no_deaths_however_many(where: str) -> None:
-    for _ in range(5):
-        log(where, "scripts")
+    living = [log(where, "scripts") for _ in range(5)]
+    for name in os.listdir(where):
+        os.utime(f"{where}/{name}", (0, 0))  # a script that runs for hours and says nothing
 
     assert (5, False) == (kept(where), attempts.safe_mode(where))
+    assert len(living) == 5
+
+
+def test_a_boot_whose_process_has_ended_is_dead_at_once(where: str) -> None:
+    for _ in range(2):
+        log(where, "scripts")  # and nobody holds on to it
+
+    assert (2, True) == (kept(where), attempts.safe_mode(where))
 
 
 def test_a_boot_of_another_host_is_dead_when_it_has_long_been_silent(where: str) -> None:
-    for _ in range(2):
-        death(where, "elsewhere 1 5\n")
+    for text in ("elsewhere 1 5\n", "- - 1234\n"):  # of an older agent; of one without sockets
+        death(where, text)
     fresh = attempts.safe_mode(where)
     for name in os.listdir(where):
         os.utime(f"{where}/{name}", (0, 0))
@@ -115,10 +132,12 @@ def test_the_attempt_is_durable_before_the_step_works(
     assert 2 == len(synced)
 
 
-@pytest.mark.parametrize("text", ["", "x", "a b", "a b c d", f"{HOST} x 1", "\0"])
+@pytest.mark.parametrize("text", [" ", "x", "a b", "a b c d", "\0"])
 def test_what_is_no_attempt_of_ours_is_no_death(text: str, where: str) -> None:
     for _ in range(3):
         death(where, text)
+    for name in os.listdir(where):
+        os.utime(f"{where}/{name}", (0, 0))
 
     assert not attempts.safe_mode(where)
 
@@ -129,7 +148,7 @@ def test_a_volume_that_takes_no_attempt_does_not_end_the_boot(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("workspace_agent.host.files.commit", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     log(where, "scripts").done()
 
     assert not attempts.safe_mode(where)
@@ -143,6 +162,16 @@ def test_a_planted_link_in_the_place_of_the_attempts_is_not_followed(
     log(where, "scripts").done()
 
     assert [] == os.listdir(tmp_path / "elsewhere")
+
+
+def test_a_planted_link_in_the_place_of_the_state_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/attempts").mkdir(parents=True)
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "elsewhere/attempts/b").write_text(gone())
+    os.symlink(tmp_path / "elsewhere", tmp_path / "volume/.workspace-agent")
+    log(f"{tmp_path}/volume/.workspace-agent/attempts", "scripts").done()
+
+    assert ["b"] == os.listdir(tmp_path / "elsewhere/attempts")
 
 
 def test_without_a_folder_nothing_is_counted() -> None:
@@ -173,7 +202,7 @@ def test_a_safe_boot_has_no_scripts_and_no_home(tmp_path: Path, facts: Callable)
 
 
 def test_a_safe_boot_does_not_read_the_volumes_profile(tmp_path: Path, plant: Callable) -> None:
-    dead = f"{HOST} {os.getpid()} 1\n"
+    dead = gone()
     plant(tmp_path / "volume/.workspace-agent", {
         "attempts/a": dead, "attempts/b": dead, "profile.toml": "[env]\nA = '1'\n",
     })  # fmt: skip
@@ -186,7 +215,7 @@ def test_a_safe_boot_does_not_read_the_volumes_profile(tmp_path: Path, plant: Ca
 
 
 def test_after_the_safe_boot_everything_is_tried_again(tmp_path: Path, plant: Callable) -> None:
-    dead = f"{HOST} {os.getpid()} 1\n"
+    dead = gone()
     folder = "volume/.workspace-agent/attempts"
     plant(tmp_path, {f"{folder}/a": dead, f"{folder}/b": dead, "run/": None, "home/.profile": ""})
     first, _ = perform(opened(tmp_path))

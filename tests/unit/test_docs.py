@@ -156,6 +156,7 @@ def test_every_state_file_is_on_its_page_and_no_other() -> None:
         "bundle.*",
         "backup",
         "stage-*",
+        "lease.*",
         "/dev/termination-log",
         f"home/{schema.Profile().home.marker}",
     }

@@ -1,7 +1,7 @@
 """Safe mode: a boot that follows two that died before they were ready does less.
 
 Each boot that does something risky has a file of its own while it does. A file whose boot is
-gone is a death: its process was on this host and is no more, or it has given no sign of life for
+gone is a death: its process has provably ended, or nobody here can know and it was silent for
 long. Several pods may boot on one volume at once, and none of them takes another for dead.
 """
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile
+    from workspace_agent.host.alive import Sign
+    from workspace_agent.host.safe_root import SafeRoot
 
 # The first death may be the node's; twice is a pattern.
 LIMIT = 2
@@ -29,7 +31,7 @@ LIMIT = 2
 # a boot must not write on the volume at all.
 _RISKY = ("home.seed", "scripts")
 
-# A live boot of another host touches its file this often; one silent for so much longer is dead.
+# A live boot touches its file this often; one elsewhere, silent for so much longer, is dead.
 _PULSE, _DEAD = 10.0, 120.0
 
 PROBLEM = Problem(
@@ -70,6 +72,7 @@ class Log:
     def __init__(self, where: Callable[[], str], boot_id: str) -> None:
         self._where, self._boot_id = where, boot_id
         self._path, self._pulsed = "", 0.0
+        self._sign: Sign | None = None  # as long as this log, or the process, lives
 
     def before(self, tell: Callable[[str], None]) -> Callable[[str], None]:
         """Return *tell*, which from now on also counts: a step says its name before it works."""
@@ -86,34 +89,32 @@ class Log:
     def done(self) -> None:
         """Forget the attempts: this boot came through, and those that died are history."""
         where = self._where()
-        over = [path for path in (self._path, *_dead(where)) if path]
-        for path in over:
-            files.remove(path)
+        over = [*_dead(where), *([self._boot_id] if self._path else [])]
         if over:
-            _remove_empty(where)
+            _forget(where, over)
 
     def dropped(self) -> None:
         """Forget this attempt alone: somebody stopped the boot, which is no death."""
-        files.remove(self._path)
+        if self._path:
+            _forget(os.path.dirname(self._path), [self._boot_id])
 
     def _begin(self, where: str) -> None:
         if not where:
             return
+        from workspace_agent.host.alive import Sign
+
         try:
-            os.makedirs(where, 0o700, exist_ok=True)
-            if not files.is_folder(where):
-                return  # a planted link
-            path = f"{where}/{self._boot_id}"
-            mine = f"{os.uname().nodename} {os.getpid()} {_born(os.getpid())}\n"
-            files.commit(path, mine, durable=True)
+            with _base(where) as base, base.folder(layout.ATTEMPTS_IN_STATE, 0o700) as folder:
+                self._sign = Sign()
+                folder.commit(self._boot_id, f"{self._sign.text}\n", durable=True)
         except OSError:
-            return  # a full volume: the boot is more important than its count
-        self._path, self._pulsed = path, time.monotonic()
+            return  # a full volume, or a planted link: the boot is more important than its count
+        self._path, self._pulsed = f"{where}/{self._boot_id}", time.monotonic()
 
     def _pulse(self) -> None:
         self._pulsed = time.monotonic()
         try:
-            os.utime(self._path)  # the server's clock
+            os.utime(self._path, follow_symlinks=False)  # the server's clock
         except OSError:
             return
 
@@ -122,15 +123,18 @@ def _dead(where: str) -> list[str]:
     """List the attempts in *where* whose boots are gone."""
     if not where or not files.is_folder(where):
         return []
-    return [path for path in (f"{where}/{name}" for name in os.listdir(where)) if _is_dead(path)]
+    return [name for name in os.listdir(where) if _is_dead(f"{where}/{name}")]
 
 
 def _is_dead(path: str) -> bool:
-    words = (files.read(path, 512) or b"").split()
-    if len(words) != 3 or not words[1].isdigit():
+    sign = files.read(path, 512) or b""
+    if len(sign.split()) != 3:
         return False  # not one of ours
-    if words[0] == os.fsencode(os.uname().nodename):
-        return _born(int(words[1])) != words[2].decode("ascii", "replace")
+    from workspace_agent.host.alive import is_gone
+
+    gone = is_gone(sign)
+    if gone is not None:
+        return gone
     try:
         # Against this host's clock: skewed, it makes safe mode come late or early, no worse.
         return time.time() - os.lstat(path).st_mtime > _DEAD
@@ -138,14 +142,22 @@ def _is_dead(path: str) -> bool:
         return False
 
 
-def _born(pid: int) -> str:
-    """Return when process *pid* started, in ticks; an empty text if there is none alive."""
-    fields = (files.read(f"/proc/{pid}/stat") or b"").rpartition(b")")[2].split()
-    return fields[19].decode() if len(fields) > 19 and fields[0] not in (b"Z", b"X") else ""
+def _base(where: str) -> SafeRoot:
+    """Open what the folder *where* stands in; a link on the volume is not followed."""
+    from workspace_agent.host.safe_root import SafeRoot  # a warm boot has no attempts
+
+    above = os.path.dirname(where)
+    if os.path.basename(above) != layout.STATE:
+        return SafeRoot.at(above)
+    with SafeRoot.at(os.path.dirname(above)) as volume:
+        return volume.folder(layout.STATE)
 
 
-def _remove_empty(where: str) -> None:
+def _forget(where: str, names: list[str]) -> None:
     try:
-        os.rmdir(where)
+        with _base(where) as base:
+            for name in names:
+                base.remove(f"{layout.ATTEMPTS_IN_STATE}/{name}")
+            os.rmdir(layout.ATTEMPTS_IN_STATE, dir_fd=base.fd)
     except OSError:
-        return
+        return  # others are at work there

@@ -71,15 +71,15 @@ def stamp(facts: Facts, report: Report, recipe: Recipe) -> None:
         return
     if any(files.exists(path) for path in plan["absent"]):
         return
-    folder = os.path.dirname(plan["stamp"])
+    from workspace_agent.host.safe_root import SafeRoot  # a warm boot has its stamp
+
+    folder, name = f"{layout.STATE}/{layout.STAMPS_IN_STATE}", os.path.basename(plan["stamp"])
     try:
-        os.makedirs(folder, 0o700, exist_ok=True)
-        if not files.is_folder(folder):
-            return  # a planted link
-        files.commit(plan["stamp"], text, 0o600)
-        ours = [n for n in os.listdir(folder) if len(n) == len(plan["key"]) and n.isalnum()]
-        ours.sort(key=lambda name: os.lstat(f"{folder}/{name}").st_mtime)
-        for old in ours[:-_STAMPS]:
-            files.remove(f"{folder}/{old}")
+        with SafeRoot.at(facts.volume.path) as volume, volume.folder(folder, 0o700) as stamps:
+            stamps.commit(name, text)
+            ours = [n for n in stamps.names() if len(n) == len(plan["key"]) and n.isalnum()]
+            ages = sorted((found.st_mtime, n) for n in ours if (found := stamps.look(n)))
+            for _, old in ages[:-_STAMPS]:
+                stamps.remove(old)
     except OSError:
         return  # a full volume: the next boot takes the longer way

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from workspace_agent import __version__
@@ -10,6 +9,7 @@ from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Report, Status
+from workspace_agent.steps.volume import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,24 +39,27 @@ def keep(facts: Facts, profile: Profile, report: Report) -> None:
         row.name in _WORTH_KEEPING and row.status in (Status.CHANGED, Status.FAILED)
         for row in report.rows
     )
-    folder = f"{layout.state(facts.volume.path)}/{layout.BOOTS_IN_STATE}"
-    if not changed or not profile.report.history or not os.path.isdir(os.path.dirname(folder)):
+    state = layout.state(facts.volume.path)
+    if not changed or not profile.report.history or not files.is_folder(state):
         return
+    from workspace_agent.host.safe_root import SafeRoot  # a warm boot keeps nothing
+
+    folder = f"{layout.STATE}/{layout.BOOTS_IN_STATE}"
     try:
-        os.makedirs(folder, 0o700, exist_ok=True)
-        if not files.is_folder(folder):
-            return  # a planted link: what it leads to is not ours to prune
-        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{facts.boot_id}.json"
-        files.commit(f"{folder}/{name}", dumps(_report(report)) + "\n", 0o600)
-        ours = sorted(one for one in os.listdir(folder) if one[8:9] == "T" and one[-5:] == ".json")
-        for old in ours[: -profile.report.history]:
-            files.remove(f"{folder}/{old}")
+        with SafeRoot.at(facts.volume.path) as volume, volume.folder(folder, 0o700) as boots:
+            name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{facts.boot_id}.json"
+            boots.commit(name, dumps(_report(report)) + "\n")
+            ours = sorted(one for one in boots.names() if one[8:9] == "T" and one[-5:] == ".json")
+            for old in ours[: -profile.report.history]:
+                boots.remove(old)
     except OSError:
         return  # the history is a convenience; the step's own problem says what is wrong
 
 
 def to_json(facts: Facts, profile: Profile, report: Report, recipe: Recipe) -> dict[str, object]:
     """Return status.json's content."""
+    # A volume in trouble is not even looked at.
+    done = [row.name for row in report.rows if row.status in (Status.OK, Status.CHANGED)]
     return {
         "schema": 1,
         "status": report.status,
@@ -67,6 +70,7 @@ def to_json(facts: Facts, profile: Profile, report: Report, recipe: Recipe) -> d
         "profile": profile.name,
         "volume": facts.volume.path,
         "survives": facts.volume.survives,
+        "volume_uuid": identity(facts.volume.path) if "volume.ready" in done else "",
         "home": recipe["home"],
         **_report(report),
     }

@@ -16,13 +16,16 @@ _NAME = b"\0workspace-agent-"
 
 
 class Sign:
-    """A sign of life of this process, until `end`; others ask `is_gone(text)`."""
+    """A sign of life of this process, until `end`; others ask `is_gone(text)`.
+
+    *text* is always three words.
+    """
 
     def __init__(self) -> None:
         import _socket  # the C half: `socket` costs 10 ms; a warm boot gives no sign
 
         name = os.urandom(8).hex()
-        here, self.text = _here(), ""
+        here, self.text = _here(), f"- - {name}"
         self._socket: _socket.socket | None = None
         try:
             self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)

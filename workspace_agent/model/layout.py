@@ -26,6 +26,7 @@ ATTEMPTS_IN_STATE = "attempts"
 STAMPS_IN_STATE = "stamps"
 SEEDED_IN_STATE = "seeded"  # a home was made here once: a missing marker means "again"
 BOOTS_IN_STATE = "boots"
+VOLUME_IN_STATE = "volume.json"  # which volume this is, whatever it is mounted as
 DEFAULTS_IN_STATE = "defaults"  # what each default was when it came, one manifest for each image
 BESIDE_IN_STATE = "defaults-new"  # defaults that would have replaced what the user changed
 
