@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 
 from workspace_agent import consult
-from workspace_agent.app import attempts, plans, records
+from workspace_agent.app import attempts, homes, plans, records
 from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_steps
 from workspace_agent.app.facts import Facts, gather
 from workspace_agent.app.recipes import recipe_for
@@ -128,6 +128,7 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
         listen=lambda profile: send(consult.DEADLINE, profile.volume.deadline),
     )
     teller = Teller(lambda: send(consult.ALIVE), boot.say)
+    image = _held(opening)
     answered = False
 
     def answer(report: Report, recipe: Recipe) -> None:
@@ -143,7 +144,20 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
     answer(report, recipe)
     if was_early:
         _publish(boot, opening, report, recipe)
+    os.nice(10)  # the workload runs already
+    if opening.trouble is None and homes.settle(opening, image):
+        # Not before: on the fast path nobody would make what is missing.
+        plans.stamp(opening.facts, report, recipe)
     _beside(boot, opening)
+
+
+def _held(opening: Opening) -> int:
+    """Open the image's home, which mode `bind` puts out of sight; -1 where that is no use."""
+    try:
+        use = opening.trouble is None and opening.profile.home.mode == "bind"
+        return os.open(opening.facts.image_home, os.O_RDONLY | os.O_DIRECTORY) if use else -1
+    except OSError:
+        return -1
 
 
 def _publish(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> None:
@@ -151,7 +165,6 @@ def _publish(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> No
     records.write(opening.facts, opening.profile, report, recipe)
     if opening.trouble is None:
         records.keep(opening.facts, opening.profile, report)
-        plans.stamp(opening.facts, report, recipe)
     for line in announcement(boot.environ, report, monotonic() - boot.began):
         boot.say(line)
 
@@ -185,5 +198,4 @@ def _beside(boot: Boot, opening: Opening) -> None:
 
     if private.is_whole(boot.root):
         return
-    os.nice(10)
     private.make(boot.root, opening.facts.runtime, lambda _: None)

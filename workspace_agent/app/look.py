@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workspace_agent.app import private
+from workspace_agent.app import homes, private
 from workspace_agent.app.session import Session, running
 from workspace_agent.model import layout
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+# What is asked of the volume is a convenience.
+_PATIENCE = 2.0
 
 _NO_BOOT = Problem(
     "agent.not-running",
@@ -44,6 +47,7 @@ class Found:
             ("volume", f"{boot['volume']}{survives}"),
             ("home", boot.get("home") or "as in the image"),
             ("boot", f"{boot['status']}, {boot['path']} path, {duration(boot['secs'])}"),
+            *([("defaults", self.data["defaults"])] if self.data["defaults"] else []),
             ("workload", _workload(agent)),
             ("private environment", made),
         ]
@@ -62,7 +66,19 @@ def status(session: Session) -> Found:
     if agent is not None:
         agent["running"] = running(agent)
     made = private_state(session)
-    return Found({"boot": boot, "agent": agent, "private": made}, problems)
+    asked = _in_time(lambda: homes.notice(session)) if boot is not None else ""
+    return Found({"boot": boot, "agent": agent, "private": made, "defaults": asked}, problems)
+
+
+def _in_time(ask: Callable[[], str]) -> str:
+    """Return what *ask* says, or nothing when it takes long: the volume may hang, we must not."""
+    import threading
+
+    answer: list[str] = []
+    thread = threading.Thread(target=lambda: answer.append(ask()), daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    return answer[0] if answer else ""
 
 
 def private_state(session: Session) -> str:

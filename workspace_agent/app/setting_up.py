@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workspace_agent.app import plans, records
+from workspace_agent.app import homes, plans, records
 from workspace_agent.app.boot import LEFT_OUT, known_steps
 from workspace_agent.app.engine import perform
 from workspace_agent.model.problem import AgentError, Problem
@@ -60,5 +60,6 @@ def set_up(
     if not dry_run and not only and not skip:
         records.write(facts, opening.profile, report, recipe)
         records.keep(facts, opening.profile, report)
-        plans.stamp(facts, report, recipe)
+        if homes.settle(opening):
+            plans.stamp(facts, report, recipe)
     return Done(header, chosen)

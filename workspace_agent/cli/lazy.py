@@ -13,6 +13,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("run", "Set up the workspace, then run CMD and stay as its init"),
         "setup": ("setup", "Make the workspace ready, and say what changed"),
         "status": ("status", "Show the volume, the workload and how the last boot went"),
+        "home": ("home", "Show the home's defaults, upgrade, reset or verify them"),
         "env": ("env", "Run CMD with the workload's environment, or print it"),
     },
     "Plumbing": {

@@ -26,3 +26,8 @@ def duration(secs: float) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """Return `1 file`, `2 files`."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def shown(text: str) -> str:
+    """Return *text*, a name of somebody's choice, without anything that a terminal would act on."""
+    return text if text.isprintable() else ascii(text)[1:-1]

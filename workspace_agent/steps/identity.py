@@ -116,6 +116,12 @@ class LinkHome:
             os.symlink(target, temporary)
             os.replace(temporary, path)
 
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """Globs of what this changes in the image's home."""
+        bare = [entry.rstrip("/") for entry in self.entries]
+        return (*bare, *(f"{name}.image*" for name in bare))
+
     def _pair(self, entry: str) -> tuple[str, str]:
         bare = entry.rstrip("/")
         return f"{self.image_home}/{bare}", f"{self.home}/{bare}"

@@ -224,3 +224,8 @@ def _checked(value: dict[str, object]) -> Entry:
 def is_below(path: str) -> bool:
     """Say whether *path* is a plain relative path: no `..`, nothing empty, nothing to resolve."""
     return "\0" not in path and not {"", ".", ".."} & set(path.split("/"))
+
+
+def is_fingerprint(text: str) -> bool:
+    """Say whether *text* can be one."""
+    return len(text) == 16 and set(text) <= set("0123456789abcdef")
