@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "profile-show": ("profile", "show"),
     "profile-validate": ("profile", "validate"),
     "image-bake": ("image", "bake"),
+    **{f"home-{verb}": ("home", verb) for verb in ("status", "diff", "merge", "reset", "verify")},
 }
 
 MISTAKES = """\
@@ -382,12 +383,13 @@ ROW = {"name", "status", "why", "secs", "detail", "problem"}
     [
         (("setup",), 0, {"dry_run", "steps"}),
         (("setup", "--dry-run"), 0, {"dry_run", "steps"}),
-        (("status",), 3, {"boot", "agent", "private"}),
+        (("status",), 3, {"boot", "agent", "private", "defaults"}),
         (("doctor",), 3, {"findings"}),
         (("profile", "list"), 0, {"profiles"}),
         (("profile", "show"), 0, {"profile", "origin"}),
         (("profile", "validate", "/nowhere.toml"), 2, {"valid"}),
         (("completion", "bash"), 0, {"shell", "script"}),
+        (("home", "status"), 1, None),
         (("env",), 1, None),
         (("frobnicate",), 2, None),
         (("setup", "--only", "nope"), 1, None),

@@ -76,7 +76,7 @@ def status(session: Session) -> Told:
     rows = [
         ("home", shown(upgrade.seed.target)),
         ("made", _made(fields)),
-        ("this image", f"{image}, {'the one that made it' if image == base else 'another one'}"),
+        ("this image", f"{image}, {'whose defaults it has' if image == base else 'another one'}"),
         ("base", base if known else "not known: whose a change is cannot be told"),
         ("defaults", _summary(counts)),
         ("backups", _amount(kept)),
