@@ -160,8 +160,8 @@ def test_a_file_that_cannot_be_read_is_like_nothing_else(
     world: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = world()
-    for folder in (here.home, here.image):
-        os.utime(folder / ".bashrc")
+    for time, folder in enumerate((here.home, here.image)):
+        os.utime(folder / ".bashrc", (time, time))
 
     def refused(*_: object) -> str:
         raise PermissionError

@@ -124,7 +124,7 @@ def reset(session: Session, files: Sequence[str], dry_run: bool) -> Told:
     """Bring back the image's defaults, all or *files*; what they replace goes into a backup."""
     with _open(session, dry_run) as (upgrade, opening, at):
         only = [_below(file, upgrade) for file in files]
-        found = dict(upgrade.verdicts(at, None))
+        found = dict(upgrade.verdicts(at, None, closely=True))
         for one in only:
             if not any(is_within(path, [one]) for path in found):
                 raise AgentError(_no_default(one))

@@ -25,20 +25,22 @@ def compare(
     home: SafeRoot,
     exclude: Sequence[str] = (),
     prune: Collection[tuple[int, int]] = (),
+    *,
+    closely: bool = False,
 ) -> Iterator[tuple[str, Verdict]]:
     """Yield the path and the verdict of every default, those of the *base* first.
 
     In the home it costs one request each, and content is read only where size or time differ from
-    the record. Raises OSError.
+    the record; *closely* it is read everywhere. Raises OSError.
     """
     with Near(image) as new, Near(home) as mine:
         for was in base or ():
-            yield was.path, judge(*_versions(was.path, was, new, mine))
+            yield was.path, judge(*_versions(was.path, was, new, mine, closely))
         for entry, _ in defaults(image, exclude, prune):
             path = entry.path
             if base is not None and path in base:
                 continue
-            verdict = judge(*_versions(path, None, new, mine), known=base is not None)
+            verdict = judge(*_versions(path, None, new, mine, closely), known=base is not None)
             if base is not None and verdict is Verdict.NEW and _is_shut(path, base, mine):
                 verdict = Verdict.DELETED
             yield path, verdict
@@ -67,7 +69,9 @@ def _became(was: Entry, mine: Near) -> str:
     return DAMAGED if now.mtime_ns == was.mtime_ns else CHANGED
 
 
-def _versions(path: str, was: Entry | None, new: Near, mine: Near) -> tuple[object, object, object]:
+def _versions(
+    path: str, was: Entry | None, new: Near, mine: Near, closely: bool
+) -> tuple[object, object, object]:
     """Return values for the three versions of *path* that are equal when the contents are."""
     entries = (was, new.look(path), mine.look(path))
     sizes = [one.size for one in entries if one is not None and one.kind == "file"]
@@ -78,7 +82,7 @@ def _versions(path: str, was: Entry | None, new: Near, mine: Near) -> tuple[obje
             found.append(one and (one.kind, one.target))
             continue
         stamp = one.size, one.mtime_ns
-        if stamp not in seen:
+        if closely or stamp not in seen:
             alone = sizes.count(one.size) == 1
             seen[stamp] = one.sha256 if near is None or alone else _content(near, path)
         found.append(("file", one.size, seen[stamp]))

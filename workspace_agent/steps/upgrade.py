@@ -168,11 +168,12 @@ class HomeUpgrade:
         """Return which defaults the image has."""
         return manifest.fingerprint(at.image, self._left_out, self.pruned(at))
 
-    def verdicts(self, at: Places, base: Manifest | None) -> Iterator[tuple[str, Verdict]]:
-        """Yield what became of every default; the marker is none."""
-        for path, verdict in compare(base, at.image, at.home, self._left_out, self.pruned(at)):
-            if path != self.seed.marker:
-                yield path, verdict
+    def verdicts(
+        self, at: Places, base: Manifest | None, *, closely: bool = False
+    ) -> Iterator[tuple[str, Verdict]]:
+        """Yield what became of every default, as `compare` does; the marker is none."""
+        found = compare(base, at.image, at.home, self._left_out, self.pruned(at), closely=closely)
+        return ((path, verdict) for path, verdict in found if path != self.seed.marker)
 
     @property
     def _left_out(self) -> tuple[str, ...]:
