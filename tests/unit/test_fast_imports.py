@@ -74,6 +74,38 @@ def test_a_boot_that_finds_all_done_loads_no(name: str) -> None:
     assert name not in loaded("workspace_agent.app.engine")
 
 
+WARM = """
+import sys
+at, agent = sys.argv[1:]
+sys.path.insert(0, agent)
+from workspace_agent.app import plans, records
+from workspace_agent.app.engine import open_boot, perform
+environ = {"HOME": f"{at}/home", "PATH": "/nowhere", "WORKSPACE_VOLUME": f"{at}/volume",
+           "WORKSPACE_AGENT_SYSTEM": "0"}
+opening = open_boot(environ, {}, root=f"{at}/install", runtime=f"{at}/run", container=False)
+report, recipe = perform(opening)
+records.write(opening.facts, opening.profile, report, recipe)
+records.keep(opening.facts, opening.profile, report)
+plans.stamp(opening.facts, report, recipe)
+print(report.status, *sys.modules)
+"""
+
+
+def test_a_warm_boot_loads_nothing_that_only_writers_need(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "run").mkdir()
+    argv = [sys.executable, "-I", "-S", "-c", WARM, str(tmp_path), str(ROOT)]
+    cold, warm = (
+        subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+        for _ in range(2)
+    )
+    writers = {"_socket", "ctypes", "json", "threading", "uuid", "workspace_agent.host.safe_root"}
+
+    assert (["ok"], ["ok"]) == (cold[:1], warm[:1])
+    assert "workspace_agent.host.safe_root" in cold
+    assert set() == writers & set(warm)
+
+
 def test_root_help_loads_no_verb() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from workspace_agent.cli.main import cli;"
