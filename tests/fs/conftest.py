@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,19 @@ class Fate:
 def fated() -> Callable[..., object]:
     """Return `with fated(at=k): ...`, which dies at the k-th writing call (never, when 0)."""
     return _fated
+
+
+@pytest.fixture
+def killed() -> Callable[[int, Callable[[], object]], Fate]:
+    """Return `killed(k, act)`: do *act*, which dies at its k-th writing call and is buried."""
+    return _killed
+
+
+def _killed(at: int, act: Callable[[], object]) -> Fate:
+    with _fated(at) as fate:
+        act()
+    gc.collect()  # the dead hold no sockets: only so is a lease of theirs free at once
+    return fate
 
 
 @contextmanager

@@ -6,36 +6,51 @@ import errno
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from workspace_agent.host import copy, safe_root
 from workspace_agent.host.copy import Copied, copy_tree
+from workspace_agent.host.safe_root import SafeRoot
 
 OLD = 1_500_000_000_123_456_789
 
+# Three ways to the same copy: alone, with threads, and where the kernel has no openat2.
+WAYS = {"alone": 1, "threads": 8, "parts": 1}
+
+
+@pytest.fixture(params=WAYS)
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    if request.param == "parts":
+        monkeypatch.setattr(safe_root, "_call", [None])
+    return WAYS[request.param]
+
 
 @pytest.fixture
-def source(root: Path) -> Path:
-    (root / "source").mkdir()
-    return root / "source"
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
 
 
 @pytest.fixture
-def copied(root: Path, source: Path) -> Callable[..., Copied]:
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "target"
+
+
+@pytest.fixture
+def copied(source: Path, target: Path, threads: int) -> Callable[..., Copied]:
     """Return `copied()`: copy *source* to *target*, which is made."""
 
     def act(**options: object) -> Copied:
-        (root / "target").mkdir()
-        return copy_tree(str(source), str(root / "target"), **options)
+        target.mkdir(exist_ok=True)
+        with SafeRoot.at(str(source)) as old, SafeRoot.at(str(target)) as new:
+            return copy_tree(old, new, **{"threads": threads, **options})
 
     return act
-
-
-@pytest.fixture
-def target(root: Path) -> Path:
-    return root / "target"
 
 
 def test_content_modes_and_links_are_kept(
@@ -107,7 +122,6 @@ def test_a_volume_without_hard_links_gets_two_files(
     assert [] == done.skipped
 
 
-@pytest.mark.parametrize("root", ["real"], indirect=True)
 def test_a_volume_without_modes_gets_the_files_all_the_same(
     source: Path, target: Path, copied: Callable, plant: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,66 +159,71 @@ def test_a_target_inside_the_source_is_not_copied_into_itself(
 ) -> None:
     stage = plant(source, {"x": "x", "volume/stage/": None}) / "volume/stage"
     info = os.stat(source / "volume")
-    copy_tree(str(source), str(stage), prune={(info.st_dev, info.st_ino)})
+    with SafeRoot.at(str(source)) as old, SafeRoot.at(str(stage)) as new:
+        copy_tree(old, new, prune={(info.st_dev, info.st_ino)})
 
     assert {"x"} == set(tree(stage))
 
 
-@pytest.mark.parametrize("root", ["real"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_another_device_is_listed_and_not_entered(
-    source: Path, target: Path, copied: Callable, plant: Callable, monkeypatch: pytest.MonkeyPatch
+    source: Path, target: Path, copied: Callable, plant: Callable
 ) -> None:
-    plant(source, {"mounted/file": "x", "own": "y"})
-    real = os.lstat
-    elsewhere = str(source / "mounted")
+    plant(source, {"mounted/": None, "bound/": None, "own": "y", "other/treasure": "z"})
+    subprocess.run(["mount", "-t", "tmpfs", "none", source / "mounted"], check=True)
+    subprocess.run(["mount", "--bind", source / "other", source / "bound"], check=True)
+    try:
+        done = copied()
+    finally:
+        subprocess.run(["umount", source / "mounted", source / "bound"], check=True)
 
-    def seen(path: str) -> os.stat_result:
-        info = real(path)
-        if path != elsewhere:
-            return info
-        return os.stat_result((info.st_mode, info.st_ino, info.st_dev + 1, *tuple(info)[3:]))
-
-    monkeypatch.setattr(os, "lstat", seen)
-    done = copied()
-    monkeypatch.setattr(os, "lstat", real)
-
-    assert ["own"] == os.listdir(target)
-    assert [("mounted", "on another device")] == done.skipped
+    assert ("mounted", "on another device") in done.skipped
+    assert not (target / "mounted").exists()
+    if safe_root._call != [None]:  # only openat2 knows a mount of the same file system
+        assert [] == os.listdir(target / "bound")
+        assert ("bound", "Invalid cross-device link") in done.skipped
 
 
 def test_what_cannot_be_read_is_listed_with_the_reason(
     source: Path, target: Path, copied: Callable, plant: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(source, {"secret": "x", "locked/file": "y", "own": "z"})
-    monkeypatch.setattr(os, "open", _refusing_for(os.open, str(source / "secret")))
-    monkeypatch.setattr(os, "scandir", _refusing_for(os.scandir, str(source / "locked")))
+    monkeypatch.setattr(os, "open", _refusing_for(os.open, "secret", source))
+    monkeypatch.setattr(os, "scandir", _refusing_for(os.scandir, None, source / "locked"))
     done = copied()
 
     assert ["locked", "own"] == sorted(os.listdir(target))
-    assert [("locked", "Permission denied"), ("secret", "Permission denied")] == done.skipped
+    assert [("locked", "Permission denied"), ("secret", "Permission denied")] == sorted(
+        done.skipped
+    )
 
 
-@pytest.mark.parametrize("root", ["fake"], indirect=True)
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 def test_as_another_user_the_unreadable_is_skipped(
-    root: Path, source: Path, plant: Callable
+    tmp_path: Path, source: Path, target: Path, plant: Callable
 ) -> None:
-    from pyfakefs.helpers import reset_ids, set_uid
-
-    plant(source, {"private": "x", "shared": "y"})
+    plant(source, {"private": "x", "shared": "y", "locked/in": "z"})
     (source / "private").chmod(0o600)
-    (root / "target").mkdir()
-    (root / "target").chmod(0o777)
-    set_uid(1234)
-    try:
-        done = copy_tree(str(source), str(root / "target"))
-    finally:
-        reset_ids()
+    (source / "locked").chmod(0o700)
+    target.mkdir()
+    target.chmod(0o777)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[3]);"
+        "from workspace_agent.host.copy import copy_tree;"
+        "from workspace_agent.host.safe_root import SafeRoot;"
+        "import os; a = SafeRoot.at(sys.argv[1]); b = SafeRoot.at(sys.argv[2]); os.setuid(1234);"
+        "print(sorted(copy_tree(a, b).skipped))"
+    )
+    for folder in (tmp_path, *tmp_path.parents[:-1]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    argv = [sys.executable, "-c", code, source, target, Path(__file__).parents[2]]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
-    assert [("private", "Permission denied")] == done.skipped
-    assert ["shared"] == os.listdir(root / "target")
+    assert "[('locked', 'Permission denied'), ('private', 'Permission denied')]\n" == said
+    assert ["locked", "shared"] == sorted(os.listdir(target))
 
 
-@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EIO", "ESTALE", "EROFS"])
+@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EIO", "ESTALE", "EROFS", "EACCES", "EMFILE"])
 def test_a_volume_that_fails_ends_the_copy(
     code: str, source: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,7 +248,7 @@ def test_a_file_that_the_volume_takes_only_half_of_leaves_nothing(
         return real(fd, bytes(data)[:50])
 
     monkeypatch.setattr(os, "write", half)
-    done = copied()
+    done = copied(in_kernel=False)
 
     assert ["small"] == os.listdir(target)
     assert [("big", "File too large")] == done.skipped
@@ -246,7 +265,6 @@ def test_short_writes_go_on(
     assert b"0123456789" == (target / "file").read_bytes()
 
 
-@pytest.mark.parametrize("root", ["real"], indirect=True)
 def test_fifos_sockets_and_devices_are_listed_and_never_opened(
     source: Path, target: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,7 +279,6 @@ def test_fifos_sockets_and_devices_are_listed_and_never_opened(
     assert [("fifo", "a special file"), ("socket", "a special file")] == done.skipped
 
 
-@pytest.mark.parametrize("root", ["real"], indirect=True)
 def test_every_name_that_linux_allows_is_kept(source: Path, copied: Callable) -> None:
     names = [b"\xff\xfe", b"new\nline", b"-dash", b"x" * 255, b" ", b"\\", "ü".encode("latin-1")]
     for name in names:
@@ -276,25 +293,25 @@ def test_every_name_that_linux_allows_is_kept(source: Path, copied: Callable) ->
 
 
 def test_what_stands_in_the_target_is_never_written_to(
-    root: Path, source: Path, target: Path, plant: Callable
+    tmp_path: Path, source: Path, target: Path, copied: Callable, plant: Callable
 ) -> None:
     plant(source, {"file": "new", "link": "new"})
-    plant(target, {"file": "precious", "link": root / "outside"})
-    plant(root, {"outside": "precious"})
-    done = copy_tree(str(source), str(target))
+    plant(target, {"file": "precious", "link": tmp_path / "outside"})
+    plant(tmp_path, {"outside": "precious"})
+    done = copied()
 
-    assert ["precious"] * 2 == [p.read_text() for p in (target / "file", root / "outside")]
-    assert ["file", "link"] == [name for name, _ in done.skipped]
+    assert ["precious"] * 2 == [p.read_text() for p in (target / "file", tmp_path / "outside")]
+    assert ["file", "link"] == sorted(name for name, _ in done.skipped)
 
 
 def test_a_link_is_never_followed_out_of_the_source(
-    root: Path, source: Path, target: Path, copied: Callable, plant: Callable, tree: Callable
+    tmp_path: Path, source: Path, target: Path, copied: Callable, plant: Callable, tree: Callable
 ) -> None:
-    plant(root / "outside", {"treasure": "x"})
-    (source / "way").symlink_to(root / "outside")
+    plant(tmp_path / "outside", {"treasure": "x"})
+    (source / "way").symlink_to(tmp_path / "outside")
     copied()
 
-    assert {"way": f"-> {root}/outside"} == tree(target)
+    assert {"way": f"-> {tmp_path}/outside"} == tree(target)
 
 
 def test_the_source_is_as_it_was(
@@ -307,12 +324,15 @@ def test_the_source_is_as_it_was(
     assert before == tree(source, times=True)
 
 
-def test_progress_is_told_within_a_large_file(source: Path, copied: Callable) -> None:
-    (source / "big").write_bytes(b"x" * (3 << 20))
+def test_progress_is_told_within_a_large_file(
+    source: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "big").write_bytes(b"x" * (5 << 20))
+    monkeypatch.setattr(copy, "_TELL", 0.0)
     heard: list[str] = []
-    copied(tell=heard.append)
+    copied(tell=heard.append, in_kernel=False, threads=1)
 
-    assert len(heard) >= 3
+    assert heard.count("0 of 1 objects") >= 5
 
 
 def _refusing(code: int) -> Callable[..., None]:
@@ -322,10 +342,15 @@ def _refusing(code: int) -> Callable[..., None]:
     return refuse
 
 
-def _refusing_for(real: Callable[..., object], path: str) -> Callable[..., object]:
+def _refusing_for(real: Callable, name: object, folder: Path) -> Callable[..., object]:
+    """Return *real*, which refuses *name* (any, when None) in *folder*, itself open by number."""
+
     def refuse(asked: object, *args: object, **more: object) -> object:
-        if asked == path:
-            raise PermissionError(errno.EACCES, "Permission denied", path)
+        fd = asked if name is None else more.get("dir_fd")
+        if (name is None or asked == name) and fd is not None:
+            there = isinstance(fd, int) and os.path.samestat(os.fstat(fd), os.stat(folder))
+            if there and (name is None or args[0] & os.O_ACCMODE == os.O_RDONLY):
+                raise PermissionError(errno.EACCES, "Permission denied")
         return real(asked, *args, **more)
 
     return refuse

@@ -161,6 +161,8 @@ ROWS = {
 
 @pytest.fixture(params=ROWS.values(), ids=ROWS)
 def law(request: pytest.FixtureRequest) -> Row:
+    if request.param.step is _home and "fake" in request.node.callspec.params.values():
+        pytest.skip("the fake disk has no descriptors of folders to list")
     return request.param
 
 
@@ -188,13 +190,16 @@ def outcome(tree: Callable[..., dict[str, object]]) -> Callable[[Path], dict[str
         data = data.replace(os.fsencode(str(at)), b"@")
         data = re.sub(rb"(/setup\S*) \d+ ", rb"\1 TIME ", data)
         data = data.replace(b'"mode": "reset"', b'"mode": "merge"')  # killed after its last write
-        data = re.sub(rb"\A(boot|killed|next|another)\n\Z", b"BOOT", data)
-        return mode, re.sub(rb'"(boot_id|created|uuid)": "[^"]*"', b"", data)
+        return mode, re.sub(rb'"(boot_id|created|at|backup|uuid|image|base)": "[^"]*"', b"", data)
 
     def named(name: str) -> str:
         return re.sub(r"(backup/)\d{4}-\d\d-\d\d-[a-z]+", r"\1DAY-BOOT", name)
 
-    return lambda at: {named(name): normal(what, at) for name, what in tree(at).items()}
+    return lambda at: {
+        named(name): normal(what, at)
+        for name, what in tree(at).items()
+        if "/lease." not in name  # the last lease says how many there were
+    }
 
 
 def test_check_writes_nothing(law: Row, world: Callable[..., Path], tree: Callable) -> None:
@@ -241,7 +246,7 @@ def test_applied_twice_is_applied_once(law: Row, world: Callable, outcome: Calla
 
 
 def test_killed_at_any_write_the_next_boot_ends_as_if_never_killed(
-    law: Row, world: Callable, outcome: Callable, fated: Callable
+    law: Row, world: Callable, outcome: Callable, fated: Callable, killed: Callable
 ) -> None:
     whole = world("whole")
     with fated() as fate:
@@ -250,8 +255,7 @@ def test_killed_at_any_write_the_next_boot_ends_as_if_never_killed(
     ended = {}
     for k in range(1, writes + 1):
         at = world(str(k))
-        with fated(at=k):
-            law.step(at, "killed").apply(_tell)
+        killed(k, lambda at=at: law.step(at, "killed").apply(_tell))
         report = run([law.step(at, "next")], Report())
         left = [p for p in _stages(at) if p.is_dir()]
         ended[k] = (report.status, outcome(at), left)
@@ -271,7 +275,7 @@ def test_a_second_boot_reports_ok_and_writes_nothing(
 
     assert [Status.CHANGED] == [row.status for row in first.rows]
     assert [Status.OK] == [row.status for row in second.rows]
-    assert [row.why for row in first.rows] == [row.why for row in second.rows]
+    assert second.rows[0].why in ("", first.rows[0].why)
     assert before == tree(at, times=True)
     assert fate.seen == 0
 

@@ -46,9 +46,11 @@ def workspace_steps(
     )  # fmt: skip
     if profile.home.mode == "off":
         return (ready,)
+    home = facts.fill(profile, profile.home.path)
+    use = use_home(profile, facts, home)
     seed = HomeSeed(
         source=facts.image_home,
-        target=facts.fill(profile, profile.home.path),
+        target=home,
         marker=profile.home.marker,
         state=state,
         prune=(volume, facts.root),
@@ -56,8 +58,16 @@ def workspace_steps(
         skeleton="" if facts.system else "/etc/skel",
         boot_id=facts.boot_id,
         min_free=profile.volume.min_free,
+        threads=profile.home.threads,
+        kind=facts.volume.kind,
+        image=facts.environ.get("WORKSPACE_AGENT_IMAGE", ""),
+        moved=tuple(name for one in use if isinstance(one, LinkHome) for name in one.moved),
     )
-    return (ready, seed, *use_home(profile, facts, seed.target))
+    if profile.home.upgrade != "unmodified":
+        return (ready, seed, *use)
+    from workspace_agent.steps.upgrade import HomeUpgrade  # most boots have no use for it
+
+    return (ready, seed, HomeUpgrade(seed), *use)
 
 
 def use_home(profile: Profile, facts: Facts, home: str) -> tuple[Step, ...]:
@@ -169,10 +179,10 @@ def _converge(
     if dry_run:
         return Status.WOULD_CHANGE, found.why, found.detail, None
     tell(f"apply {step.name}")  # heard by app/attempts
-    step.apply(tell)
+    note = step.apply(tell)
     after = step.check()
     if isinstance(after, Ok | Skip):
-        return Status.CHANGED, after.why or found.why, found.detail, None
+        return Status.CHANGED, after.why or found.why, found.detail, note
     why = after.why if isinstance(after, Todo) else after.problem.what
     problem = (
         after.problem

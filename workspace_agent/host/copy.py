@@ -1,157 +1,283 @@
-"""Copy one tree into a fresh folder: everything a home holds, nothing followed, nothing shared."""
+"""Copy one tree into a fresh folder: everything a home holds, nothing followed, nothing shared.
+
+What a copy to a volume costs is round trips and the locks of folders, not bytes
+(docs/decisions/0004): so every object takes as few requests as there can be, neighbours in time
+are in different folders, and the largest folder begins first.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
+import threading
 from dataclasses import dataclass, field
+from itertools import groupby
+from time import monotonic
 
 from workspace_agent.host import files
-from workspace_agent.model.recipe import matches
+from workspace_agent.host.crew import Crew, Pace
+from workspace_agent.host.safe_root import FOLDER, SafeRoot
+from workspace_agent.host.transfer import (
+    LeftOutError,
+    Owners,
+    Ways,
+    copy_file,
+    copy_link,
+    dress_folder,
+    is_whole,
+    link,
+    make_folder,
+)
+from workspace_agent.host.walk import Folder, Walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-# These say "the volume, not this file": going on would only lose more.
-_FATAL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS})
+# More than these are counted, not named: a marker has to stay small.
+NAMED = 200
 
-_PIECE = 1 << 20
+# Large files share the volume's bandwidth: more than this many at once only wait for each other.
+_LARGE, _LARGE_AT_ONCE = 8 << 20, 4
 
-# A set-uid bit that a volume carries would be somebody else's privilege in the next pod.
-_MODE = 0o1777
+# A person reads progress, and PID 1 counts seconds.
+_TELL = 0.1
 
 
 @dataclass
 class Copied:
-    """What a copy did: *skipped* lists (path below the source, reason)."""
+    """What a copy did: *skipped* lists (path below the source, reason), the first NAMED of them.
+
+    *reused* files were there from an earlier try. *threads* is how many were in use at the end.
+    """
 
     files: int = 0
     bytes: int = 0
+    reused: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    skipped_total: int = 0
+    owners_kept: bool = True
+    threads: int = 1
 
-
-@dataclass
-class _Job:
-    """One copy under way. (A dataclass without a docstring asks `inspect` to write one: 1 ms.)"""
-
-    source: str
-    prune: Collection[tuple[int, int]]
-    exclude: Sequence[str]
-    tell: Callable[[str], None]
-    done: Copied = field(default_factory=Copied)
-    links: dict[tuple[int, int], str] = field(default_factory=dict)
+    def skip(self, path: str, why: str) -> None:
+        """Note something that was left out."""
+        self.skipped_total += 1
+        if len(self.skipped) < NAMED:
+            self.skipped.append((path, why))
 
 
 def copy_tree(
-    source: str,
-    target: str,
+    source: SafeRoot,
+    target: SafeRoot,
     *,
     prune: Collection[tuple[int, int]] = (),
     exclude: Sequence[str] = (),
+    only: Collection[str] | None = None,
+    threads: int = 0,
+    in_kernel: bool = True,
+    resume: bool = False,
+    fits: Callable[[int, int], None] = lambda *_: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Copied:
-    """Copy what is in *source* into the folder *target*, which must be there and empty.
+    """Copy what is in *source* into *target*, which is empty, or with *resume* an earlier try's.
 
-    Modes (without set-id bits), mtimes, symbolic and hard links are kept as far as the volume
-    takes them. Folders in *prune* (device, inode) are left out; other devices, special files and
-    what cannot be read are left out and listed.
-    Raises OSError when the volume itself refuses (full, read-only, stale, input/output error).
+    Modes (without set-id bits), times, attributes, holes, symbolic and hard links, and as root
+    the owners are kept as far as the volume takes them. What `Walk` passes over and what cannot
+    be read is left out and listed. *threads* is 0 for as many as the volume asks for;
+    *in_kernel* False is for FUSE. *fits* hears the bytes and objects to come before the first
+    write, and may raise. Raises OSError when the volume itself refuses.
     """
-    job = _Job(source, prune, exclude, tell)
-    _folder(job, "", target, os.lstat(source).st_dev)
-    return job.done
 
+    def walk(skip: Callable[[str, str], None]) -> Walk:
+        return Walk(source, prune=prune, exclude=exclude, only=only, skip=skip)
 
-def _folder(job: _Job, below: str, target: str, device: int) -> None:
-    here = f"{job.source}/{below}" if below else job.source
+    umask = os.umask(0)  # modes go into the calls that make things, which saves one each
     try:
-        with os.scandir(here) as found:
-            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        job.done.skipped.append((below, os.strerror(error.errno or 0)))
-        return
-    for entry in entries:
-        name = f"{below}/{entry.name}" if below else entry.name
-        if any(matches(name, glob) for glob in job.exclude):
-            continue
-        try:
-            _entry(job, name, entry.path, f"{target}/{entry.name}", device)
-        except OSError as error:
-            if error.errno in _FATAL:
-                raise
-            job.done.skipped.append((name, os.strerror(error.errno or 0)))
-    _dress(target, os.lstat(here))
-
-
-def _entry(job: _Job, name: str, path: str, target: str, device: int) -> None:
-    job.tell(f"{job.done.files} files")
-    info = os.lstat(path)
-    if stat.S_ISDIR(info.st_mode):
-        if (info.st_dev, info.st_ino) in job.prune:
-            return
-        if info.st_dev != device:
-            job.done.skipped.append((name, "on another device"))
-            return
-        os.mkdir(target, 0o700)
-        _folder(job, name, target, device)
-    elif stat.S_ISLNK(info.st_mode):
-        os.symlink(os.readlink(path), target)
-        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
-    elif stat.S_ISREG(info.st_mode):
-        _file(job, path, target, info)
-    else:
-        job.done.skipped.append((name, "a special file"))
-
-
-def _file(job: _Job, path: str, target: str, info: os.stat_result) -> None:
-    first = job.links.get((info.st_dev, info.st_ino))
-    if first is not None and _linked(first, target):
-        return
-    reader = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        _write(reader, target, info, job)
+        with _Copy(target, Ways(in_kernel), Pace(threads), resume, tell) as job:
+            for number, part in enumerate(tree := walk(job.skip)):
+                if number == 0:
+                    whole = (part,) if tree.complete else walk(lambda *_: None)
+                    fits(*job.expect(whole))
+                job.copy(part)
+            return job.result()
     finally:
-        os.close(reader)
-    if info.st_nlink > 1:
-        job.links[(info.st_dev, info.st_ino)] = target
-    job.done.files += 1
-    job.done.bytes += info.st_size
-    job.tell(f"{job.done.files} files")
+        os.umask(umask)
 
 
-def _write(reader: int, target: str, info: os.stat_result, job: _Job) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    writer = os.open(target, flags, 0o600)
-    try:
+class _Copy:
+    """One copy under way."""
+
+    def __init__(
+        self,
+        target: SafeRoot,
+        ways: Ways,
+        pace: Pace,
+        resume: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._target, self._ways, self._pace, self._resume = target, ways, pace, resume
+        self._tell, self._told = tell, 0.0
+        self._crew = Crew(pace, self._pulse)
+        self._owners = Owners()
+        self._lock = threading.Lock()
+        self._few = threading.Semaphore(_LARGE_AT_ONCE)
+        self._done = Copied()
+        self._total = self._objects = 0
+        self._firsts: dict[tuple[int, int], tuple[str, int]] = {}
+        self._open: set[Folder] = set()
+
+    def __enter__(self) -> _Copy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._crew.close()
+        for folder in self._open:
+            os.close(folder.target)
+
+    def skip(self, path: str, why: str) -> None:
+        """Note something that was left out."""
+        with self._lock:
+            self._done.skip(path, why)
+
+    def expect(self, tree: Iterable[list[Folder]]) -> tuple[int, int]:
+        """Return the bytes and the objects that *tree* takes."""
+        size = objects = 0
+        for part in tree:
+            for folder in part:
+                infos = [info for _, info in folder.files]
+                size += sum(min(info.st_size, info.st_blocks * 512) for info in infos)
+                objects += len(infos) + len(folder.folders)
+                self._total += len(infos)
+            self._say(f"{objects} objects to copy")
+        return size, objects
+
+    def copy(self, part: list[Folder]) -> None:
+        """Copy one part of the tree: folders from the top, all else, and what waits for that."""
+        for _, level in groupby(sorted(part, key=_depth), key=_depth):
+            self._crew.run(self._make, level)
+        again: list[tuple[Folder, str, os.stat_result]] = []
+        self._crew.run(self._object, self._firsts_of(part, again))
+        self._crew.run(self._link, again)
+        self._crew.run(self._finish, [folder for folder in part if folder.ended])
+
+    def result(self) -> Copied:
+        """Return what was done."""
+        self._done.owners_kept, self._done.threads = self._owners.kept, self._pace.threads
+        return self._done
+
+    def _make(self, folder: Folder) -> None:
+        """Open the folder in the target, and make those in it."""
+        folder.refused = folder.refused or bool(folder.above and folder.above.refused)
+        if folder.refused:
+            return
+        if folder.target < 0:
+            folder.target = self._target.open(folder.below, FOLDER)
+            with self._lock:
+                self._open.add(folder)
+        for inner in folder.folders:
+            try:
+                make_folder(folder.target, inner.name, inner.info)
+            except LeftOutError as error:
+                inner.refused = True
+                self.skip(inner.below, str(error))
+
+    def _firsts_of(
+        self, part: list[Folder], again: list[tuple[Folder, str, os.stat_result]]
+    ) -> Iterator[tuple[Folder, str, os.stat_result]]:
+        """List what has to be copied; further names of a file are put off into *again*."""
+        for folder, name, info in interleaved(part):
+            if info.st_nlink > 1 and stat.S_ISREG(info.st_mode):
+                key = (info.st_dev, info.st_ino)
+                if key in self._firsts:
+                    again.append((folder, name, info))
+                    continue
+                self._firsts[key] = (folder.path(name), info.st_nlink - 1)
+            yield folder, name, info
+
+    def _object(self, task: tuple[Folder, str, os.stat_result]) -> None:
+        folder, name, info = task
+        source, target = folder.source, folder.target
+        reused = 0
         try:
-            while piece := os.read(reader, _PIECE):
-                files.write_all(writer, piece)
-                job.tell(f"{job.done.files} files")
-            _dress(writer, info)
-        finally:
-            os.close(writer)  # on NFS this is where a full volume says so
-    except OSError:
-        files.remove(target)  # half a file is worse than none
-        raise
+            if self._resume and is_whole(target, name, info, source):
+                reused = 1
+            elif stat.S_ISLNK(info.st_mode):
+                copy_link(source, target, name, info, self._owners)
+            elif info.st_size < _LARGE:
+                info = copy_file(
+                    source, target, name, info, self._ways, self._owners, self._moved
+                )  # fmt: skip
+            else:
+                with self._few:
+                    info = copy_file(
+                        source, target, name, info, self._ways, self._owners, self._moved
+                    )  # fmt: skip
+        except LeftOutError as error:
+            self.skip(folder.path(name), str(error))
+            return
+        with self._lock:
+            self._objects += 1
+            self._done.reused += reused
+            if stat.S_ISREG(info.st_mode):
+                self._done.files += 1
+                self._done.bytes += info.st_size
+
+    def _link(self, task: tuple[Folder, str, os.stat_result]) -> None:
+        """Give a file that was copied before its next name; without such links, a second copy."""
+        folder, name, info = task
+        if self._resume:
+            files.remove(name, folder.target)
+        if not link(self._target, self._first(info), folder.target, name):
+            self._object(task)
+
+    def _first(self, info: os.stat_result) -> str:
+        """Return the path of the copy of this very file; forgotten with the last of its names."""
+        key = (info.st_dev, info.st_ino)
+        with self._lock:
+            first, left = self._firsts.pop(key)
+            if left > 1:
+                self._firsts[key] = (first, left - 1)
+        return first
+
+    def _finish(self, folder: Folder) -> None:
+        if folder.target < 0:
+            return
+        dress_folder(folder.target, folder.source, folder.info, self._owners)
+        with self._lock:
+            self._open.discard(folder)
+        os.close(folder.target)
+        folder.target = -1
+
+    def _moved(self) -> None:
+        if self._crew.alone:
+            self._pulse()
+        else:
+            self._crew.stir()
+
+    def _pulse(self) -> None:
+        now = monotonic()
+        if now - self._told >= _TELL:
+            self._told = now
+            self._say(f"{self._objects} of {self._total} objects")
+
+    def _say(self, text: str) -> None:
+        self._tell(text)
 
 
-def _linked(first: str, target: str) -> bool:
-    try:
-        os.link(first, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno in _FATAL:
-            raise
-        return False  # a volume without hard links gets a second copy
-    return True
+def interleaved(part: Iterable[Folder]) -> Iterator[tuple[Folder, str, os.stat_result]]:
+    """List the files of all folders in turn, one of each, those of the fullest folder first.
+
+    Names in one folder are made one by one, by the kernel and by NFS: the fullest folder takes
+    longest whatever else happens, and two neighbours in one folder wait for each other.
+    """
+    full = [folder for folder in part if folder.files and folder.target >= 0]
+    full.sort(key=lambda folder: -len(folder.files))
+    for number in range(len(full[0].files) if full else 0):
+        for folder in full:
+            if number >= len(folder.files):
+                break
+            yield folder, *folder.files[number]
 
 
-def _dress(target: str | int, info: os.stat_result) -> None:
-    """Give *target* the mode and times of *info*; volumes without such things refuse that."""
-    try:
-        os.chmod(target, info.st_mode & _MODE)
-        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
+def _depth(folder: Folder) -> int:
+    return folder.depth

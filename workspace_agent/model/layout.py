@@ -27,6 +27,7 @@ STAMPS_IN_STATE = "stamps"
 SEEDED_IN_STATE = "seeded"  # a home was made here once: a missing marker means "again"
 BOOTS_IN_STATE = "boots"
 VOLUME_IN_STATE = "volume.json"  # which volume this is, whatever it is mounted as
+BACKUP_IN_STATE = "backup"  # what was replaced in a home, by day and boot
 DEFAULTS_IN_STATE = "defaults"  # what each default was when it came, one manifest for each image
 BESIDE_IN_STATE = "defaults-new"  # defaults that would have replaced what the user changed
 

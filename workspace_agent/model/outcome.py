@@ -29,8 +29,8 @@ if TYPE_CHECKING:
             """Read, write nothing, and say what there is to do."""
             ...
 
-        def apply(self, tell: Callable[[str], None]) -> None:
-            """Write; *tell* hears of progress and nothing else."""
+        def apply(self, tell: Callable[[str], None]) -> Problem | None:
+            """Write; *tell* hears of progress. Returns what is not right although it is done."""
             ...
 
 

@@ -1,86 +1,208 @@
-"""Lay the image's defaults into a home that is there, so that no byte of the user's is lost."""
+"""Lay the image's defaults into a home that is there, so that no byte of the user's is lost.
+
+Both sides are open folders: whatever is swapped on the volume meanwhile, nothing is reached that
+is not in one of the two.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from workspace_agent.host import files
+from workspace_agent.host.safe_root import SafeRoot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A volume without hard links.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+
+_PIECE = 1 << 20
+
+_PLAIN = (stat.S_IFREG, stat.S_IFLNK)
+
+# More than these are counted, not named.
+_NAMED = 200
 
 
-def add_missing(defaults: str, home: str) -> None:
-    """Move what *home* lacks there; whatever has its name already stays as it is."""
-    for name in sorted(os.listdir(defaults)):
-        source, target = f"{defaults}/{name}", f"{home}/{name}"
-        if not stat.S_ISDIR(os.lstat(source).st_mode):
-            place(source, target)
-        elif not files.exists(target):
-            os.rename(source, target)  # whole, with its modes and times
-        elif stat.S_ISDIR(os.lstat(target).st_mode):
-            add_missing(source, target)
+class NotOursError(Exception):
+    """Another pod has taken over what we were doing."""
 
 
-def put_back(defaults: str, home: str, backup: str) -> None:
-    """Make the defaults those of the image again: what is missing comes, what differs is replaced.
-
-    The user's file gets a second name in *backup* before the replacing rename, so that at no
-    instant its content is without one. What the image has no default for is not touched, and
-    where one side has a folder and the other has none, the user's stays.
+@dataclass
+class Laid:
+    """What a merge came to: paths that *kept* the user's version, and those of them (*apart*)
+    where a link or a special file stands, so that nothing could be laid there.
     """
-    for name in sorted(os.listdir(defaults)):
-        source, target = f"{defaults}/{name}", f"{home}/{name}"
-        if not files.exists(target):
-            os.rename(source, target)
-        elif _is_folder(source) and _is_folder(target):
-            put_back(source, target, f"{backup}/{name}")
-        elif not _is_folder(source) and not _is_folder(target) and not _same(source, target):
-            os.makedirs(backup, 0o700, exist_ok=True)
-            _keep(target, f"{backup}/{name}")
-            os.rename(source, target)
+
+    kept: list[str] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
+    kept_total: int = 0
+    replaced: int = 0
+
+    def keep(self, path: str, *, apart: bool = False) -> None:
+        """Note that the user's *path* stays."""
+        self.kept_total += 1
+        if len(self.kept) < _NAMED:
+            self.kept.append(path)
+            self.apart += [path] * apart
 
 
-def place(source: str, target: str) -> None:
-    """Give *source* the name *target* unless that is taken."""
+@dataclass
+class Merge:
+    """Lay *defaults* over *home*; the defaults are used up.
+
+    With *reset* what differs is replaced by the image's, else the user's stays and the image's is
+    put *beside*; a strict prefix of the default was torn by a killed copy and is replaced in
+    either case. Whatever is replaced has a second name in *backup* before. Where one side has a
+    folder and the other has none, and for special files, the user's stays. *held* is asked before
+    each replacement; on False NotOursError is raised.
+    """
+
+    state: SafeRoot
+    backup: str
+    beside: str
+    reset: bool
+    held: Callable[[], bool] = lambda: True
+    laid: Laid = field(default_factory=Laid)
+
+    def lay(self, defaults: SafeRoot, home: SafeRoot, below: str = "") -> Laid:
+        """Do it for one folder and all in it."""
+        for name in sorted(defaults.names()):
+            path = f"{below}/{name}" if below else name
+            mine = home.look(name)
+            if mine is None:
+                place(defaults, name, home)
+                continue
+            default = defaults.look(name)
+            if default is None:
+                continue  # whoever took it away also lays it
+            if stat.S_ISDIR(default.st_mode) and stat.S_ISDIR(mine.st_mode):
+                with defaults.folder(name) as inner, home.folder(name) as own:
+                    self.lay(inner, own, path)
+            elif _kind(default) == stat.S_IFDIR or _kind(mine) not in _PLAIN:
+                self.laid.keep(path, apart=_kind(mine) != stat.S_IFDIR)
+            else:
+                self._settle(defaults, home, name, path)
+        return self.laid
+
+    def _settle(self, defaults: SafeRoot, home: SafeRoot, name: str, path: str) -> None:
+        likeness = compare(defaults, home, name)
+        if likeness == "same":
+            return
+        if self.reset or likeness == "torn":
+            if not self.held():
+                raise NotOursError
+            self._back_up(home, name, path)
+            defaults.rename(name, name, home)
+            self.laid.replaced += 1
+            return
+        self.laid.keep(path)
+        above, _, _ = f"{self.beside}/{path}".rpartition("/")
+        # An older image's default of another kind may have the place: the user's counts, not ours.
+        with (
+            suppress(NotADirectoryError, IsADirectoryError),
+            self.state.folder(above, make=0o700) as folder,
+        ):
+            defaults.rename(name, name, folder)
+
+    def _back_up(self, home: SafeRoot, name: str, path: str) -> None:
+        above, _, _ = f"{self.backup}/{path}".rpartition("/")
+        with self.state.folder(above, make=0o700) as folder:
+            keep(home, name, folder)
+
+
+def compare(one: SafeRoot, other: SafeRoot, name: str) -> str:
+    """Say how *name* in *other* is to that in *one*: "same", "torn" (a strict prefix), "other".
+
+    Both are regular files or symbolic links.
+    """
+    first, second = one.look(name), other.look(name)
+    if first is None or second is None or _kind(first) != _kind(second):
+        return "other"
+    if stat.S_ISLNK(first.st_mode):
+        links = [os.readlink(name, dir_fd=side.fd) for side in (one, other)]
+        return "same" if links[0] == links[1] else "other"
+    if second.st_size > first.st_size or not _begins(one, other, name, second.st_size):
+        return "other"
+    return "same" if second.st_size == first.st_size else "torn"
+
+
+def place(defaults: SafeRoot, name: str, home: SafeRoot) -> None:
+    """Move *name* into *home*, unless something has that name by now."""
+    found = defaults.look(name)
+    if found is None:
+        return
+    if stat.S_ISDIR(found.st_mode):
+        try:
+            defaults.rename(name, name, home)  # whole, with its modes and times
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+        return
     try:
-        os.link(source, target, follow_symlinks=False)
+        os.link(name, name, src_dir_fd=defaults.fd, dst_dir_fd=home.fd, follow_symlinks=False)
     except FileExistsError:
         return
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+        if error.errno not in _NO_LINKS:
             raise
-        if not files.exists(target):  # a volume without hard links: the stage's file itself
-            os.rename(source, target)
+        if home.look(name) is None:
+            defaults.rename(name, name, home)
 
 
-def _keep(path: str, copy: str) -> None:
+def keep(home: SafeRoot, name: str, backup: SafeRoot) -> None:
+    """Give *name* of *home* a second name in *backup*, where it is not yet."""
     try:
-        os.link(path, copy, follow_symlinks=False)
+        os.link(name, name, src_dir_fd=home.fd, dst_dir_fd=backup.fd, follow_symlinks=False)
     except FileExistsError:
         return  # this boot was here before
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+        if error.errno not in _NO_LINKS:
             raise
-        if os.path.islink(path):
-            os.symlink(os.readlink(path), copy)
-            return
-        with open(path, "rb") as handle:  # no hard links here: the bytes themselves, durable
-            files.commit(copy, handle.read(), 0o600, durable=True)
+        _copy(home, name, backup)
 
 
-def _same(one: str, other: str) -> bool:
-    if os.path.islink(one) or os.path.islink(other):
-        both = os.path.islink(one) and os.path.islink(other)
-        return both and os.readlink(one) == os.readlink(other)
-    first, second = os.lstat(one), os.lstat(other)
-    if not stat.S_ISREG(second.st_mode) or first.st_size != second.st_size:
-        return not stat.S_ISREG(second.st_mode)  # a socket or fifo of the user's: leave it
-    with open(one, "rb") as a, open(other, "rb") as b:
-        while piece := a.read(1 << 20):
-            if piece != b.read(1 << 20):
-                return False
+def _copy(home: SafeRoot, name: str, backup: SafeRoot) -> None:
+    """Without hard links: the bytes themselves, durable before anything is replaced."""
+    from workspace_agent.host.transfer import Owners, Ways, copy_file, copy_link
+
+    info = os.stat(name, dir_fd=home.fd, follow_symlinks=False)
+    if stat.S_ISLNK(info.st_mode):
+        copy_link(home.fd, backup.fd, name, info, Owners())
+        return
+    copy_file(home.fd, backup.fd, name, info, Ways(), Owners(), lambda: None)
+    fd = backup.open(name, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    files.sync_dir(".", backup.fd)
+
+
+def _begins(one: SafeRoot, other: SafeRoot, name: str, size: int) -> bool:
+    """Say whether the first *size* bytes are the same."""
+    flags = os.O_RDONLY | os.O_NONBLOCK
+    a = one.open(name, flags)
+    try:
+        b = other.open(name, flags)
+        try:
+            while size > 0:
+                piece = os.read(b, min(size, _PIECE))
+                if not piece or os.read(a, len(piece)) != piece:
+                    return False
+                size -= len(piece)
+        finally:
+            os.close(b)
+    finally:
+        os.close(a)
     return True
 
 
-def _is_folder(path: str) -> bool:
-    return stat.S_ISDIR(os.lstat(path).st_mode)
+def _kind(info: os.stat_result) -> int:
+    return stat.S_IFMT(info.st_mode)

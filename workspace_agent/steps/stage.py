@@ -1,86 +1,100 @@
-"""A private folder on the volume in which one boot prepares what it will publish by a rename.
-
-Another pod may be at the same at this moment: a stage whose owner gives signs of life is never
-touched. Both sides of the comparison are the volume's own clock.
-"""
+"""A private folder on the volume in which one boot prepares what it will publish by a rename."""
 
 from __future__ import annotations
 
 import os
-import time
 
 from workspace_agent.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from workspace_agent.host.safe_root import SafeRoot
 
 PREFIX = "stage-"
 
-# An owner that works touches its stage this often; one that has not for so much longer is dead.
-_PULSE, _DEAD = 10.0, 120.0
-
-# For who knows that no stage has anything to publish any more.
-AT_ONCE = float("-inf")
+# Beside the tree in the stage: what it is a copy of.
+_KEY = "key"
 
 
 class Stage:
     """The stage of boot *boot_id* in the folder *state*; a context that leaves nothing behind.
 
-    Stages of others that have been silent for *dead* seconds are removed.
+    A stage that a killed boot left with the same *key* is taken up, and *resumed* says so. An
+    empty key is like no other.
     """
 
-    def __init__(self, state: str, boot_id: str, dead: float = _DEAD) -> None:
-        self.path = f"{state}/{PREFIX}{boot_id}"
-        self.tree = f"{self.path}/tree"
-        self._state = state
-        self._dead = dead
-        self._pulsed = time.monotonic()
+    tree: SafeRoot
+
+    def __init__(self, state: SafeRoot, boot_id: str, key: str = "") -> None:
+        self.name = f"{PREFIX}{boot_id}"
+        self.resumed = False
+        self._state, self._key = state, key
 
     def __enter__(self) -> Stage:
-        remove_tree(self.path)  # an earlier try of this very boot
         try:
-            os.mkdir(self.path, 0o700)
-            os.mkdir(self.tree, 0o700)
-            self._clear_dead()
+            self.resumed = self._take_up()
+            if not self.resumed:
+                self._state.remove_tree(self.name)  # an earlier try of this very boot
+                with self._state.folder(self.name, make=0o700) as stage:
+                    with stage.folder("tree", make=0o700):
+                        pass
+                    if self._key:
+                        stage.commit(_KEY, self._key)
+            self.tree = self._state.folder(f"{self.name}/tree")
         except OSError:
-            remove_tree(self.path)
+            self._state.remove_tree(self.name)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        remove_tree(self.path)
+        os.close(self.tree.fd)
+        self._state.remove_tree(self.name)
 
-    def alive(self, tell: Callable[[str], None]) -> Callable[[str], None]:
-        """Return *tell*, which from now on also shows that we live."""
-
-        def heard(text: str) -> None:
-            now = time.monotonic()
-            if now - self._pulsed >= _PULSE:
-                self._pulsed = now
-                os.utime(self.path)  # no time given: the server's clock
-            tell(text)
-
-        return heard
-
-    def _clear_dead(self) -> None:
-        """Remove what killed boots left; renamed first, so that no slow owner publishes a part."""
-        now = os.lstat(self.path).st_mtime
-        for name in os.listdir(self._state):
-            other = f"{self._state}/{name}"
-            if not name.startswith(PREFIX) or other == self.path:
-                continue
-            try:
-                if now - os.lstat(other).st_mtime > self._dead:
-                    os.rename(other, f"{self.path}/{name}")
-            except FileNotFoundError:
-                continue  # its owner is done, or another pod was faster
-            remove_tree(f"{self.path}/{name}")
+    def _take_up(self) -> bool:
+        for other in _stages(self._state) if self._key else ():
+            if self._state.read(f"{other}/{_KEY}") == os.fsencode(self._key):
+                try:
+                    self._state.rename(other, self.name)
+                except OSError:
+                    continue  # gone, or another pod was faster
+                return True
+        return False
 
 
-def remove_tree(path: str) -> None:
-    """Remove *path*, whatever it is; what cannot be removed stays."""
-    import shutil  # 4 ms; a warm boot removes nothing
+def sweep(state: SafeRoot) -> None:
+    """Remove what killed boots left in *state*. A live one's stage may be among them: only for
+    who knows that no stage has anything to publish any more.
+    """
+    for name in _stages(state):
+        state.remove_tree(name)
 
-    files.remove(path)
-    shutil.rmtree(path, ignore_errors=True)
+
+def key_of(source: str, image: str, *more: object) -> str:
+    """Return what a half-made copy of *source* has to agree in to be taken up; "" when unknown.
+
+    *image* names the image, if somebody has told. Else a layered root is known by its layers,
+    whose names mean something on this node alone. And only as long as the node runs: what a
+    killed process wrote is safe in its kernel, what a node lost with its power is not.
+    """
+    kernel = (files.read("/proc/sys/kernel/random/boot_id") or b"").strip().decode()
+    layers = image or _layers(source)
+    return repr((1, kernel, layers, source, more)) if kernel and layers else ""
+
+
+def _layers(source: str) -> str:
+    """Return the lower layers of the root, where *source* lies in them."""
+    try:
+        if os.stat(source).st_dev != os.stat("/").st_dev:
+            return ""
+    except OSError:
+        return ""
+    for line in (files.read("/proc/self/mountinfo") or b"").decode("utf-8", "replace").split("\n"):
+        fields = line.split(" ")
+        if len(fields) > 9 and fields[4] == "/":
+            options = fields[-1].split(",")
+            return next((one for one in options if one.startswith("lowerdir=")), "")
+    return ""
+
+
+def _stages(state: SafeRoot) -> list[str]:
+    return [name for name in state.names() if name.startswith(PREFIX)]

@@ -1,0 +1,169 @@
+"""A tree, listed a bounded part at a time: ten million files need no more memory than ten thousand.
+
+Every folder is opened beneath the one root, nothing is followed, and nothing but folders is
+opened at all.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from dataclasses import dataclass, field
+
+from workspace_agent.host.safe_root import FOLDER, SafeRoot
+from workspace_agent.model.recipe import matches
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+# What one part holds at most: entries for the memory, folders for the descriptors, of which each
+# takes three (its source, its listing, its target).
+_ENTRIES, _FOLDERS = 20_000, 2000
+
+
+@dataclass(eq=False)
+class Folder:
+    """One folder on the way: *files* and *folders* are what this part of its listing found.
+
+    *source* is open while the part is in use, -1 where it cannot be; *ended* says that the
+    listing is complete. *target* is for whoever copies.
+    """
+
+    below: str
+    info: os.stat_result
+    above: Folder | None = None
+    source: int = -1
+    target: int = -1
+    files: list[tuple[str, os.stat_result]] = field(default_factory=list)
+    folders: list[Folder] = field(default_factory=list)
+    ended: bool = False
+    refused: bool = False
+    listing: Iterator[os.DirEntry[str]] | None = None
+
+    @property
+    def name(self) -> str:
+        """Its own name."""
+        return self.below.rpartition("/")[2]
+
+    @property
+    def depth(self) -> int:
+        """How many folders are above it."""
+        return self.below.count("/") + 1 if self.below else 0
+
+    def path(self, name: str) -> str:
+        """Return the path of *name* in it, below the root."""
+        return f"{self.below}/{name}" if self.below else name
+
+
+class Walk:
+    """What there is to keep below *source*: an iterator of parts, each a list of folders.
+
+    A folder comes before those in it. Names that match a glob of *exclude*, folders in *prune*
+    (device, inode) and, where *only* is given, everything else are passed over; other devices,
+    special files and what cannot be listed are told to *skip* (path, reason).
+    """
+
+    def __init__(
+        self,
+        source: SafeRoot,
+        *,
+        prune: Collection[tuple[int, int]] = (),
+        exclude: Sequence[str] = (),
+        only: Collection[str] | None = None,
+        skip: Callable[[str, str], None] = lambda *_: None,
+    ) -> None:
+        self._source, self._prune, self._exclude, self._skip = source, prune, exclude, skip
+        self._only = None if only is None else _with_folders(only)
+        top = os.fstat(source.fd)
+        self._device = top.st_dev
+        self._pending = [Folder("", top)]
+        self._most = _folders_at_once()
+
+    def __iter__(self) -> Iterator[list[Folder]]:
+        while self._pending:
+            part = self._part()
+            try:
+                yield part
+            finally:
+                for folder in part:
+                    folder.files, folder.folders = [], []
+                    if folder.ended and folder.source >= 0:
+                        os.close(folder.source)
+                        folder.source = -1
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last part was the last."""
+        return not self._pending
+
+    def _part(self) -> list[Folder]:
+        part: list[Folder] = []
+        room = _ENTRIES
+        while self._pending and room > 0 and len(part) < self._most:
+            folder = self._pending.pop()
+            room -= self._list(folder, room)
+            part.append(folder)
+            self._pending.extend(reversed(folder.folders))
+        self._pending.extend(folder for folder in part if not folder.ended)
+        return part
+
+    def _list(self, folder: Folder, room: int) -> int:
+        folder.files, folder.folders = [], []
+        try:
+            if folder.listing is None:
+                folder.source = self._source.open(folder.below, FOLDER)
+                folder.listing = os.scandir(folder.source)
+            for count, entry in enumerate(folder.listing, 1):
+                self._sort(folder, entry)
+                if count >= room:
+                    return count
+        except OSError as error:
+            self._skip(folder.below, reason(error))
+        folder.ended = True
+        return len(folder.files) + len(folder.folders) + 1
+
+    def _sort(self, folder: Folder, entry: os.DirEntry[str]) -> None:
+        path = folder.path(entry.name)
+        if any(matches(path, glob) for glob in self._exclude):
+            return
+        if self._only is not None and path not in self._only:
+            return
+        try:
+            info = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            self._skip(path, reason(error))
+            return
+        kind = stat.S_IFMT(info.st_mode)
+        if kind in (stat.S_IFREG, stat.S_IFLNK):
+            folder.files.append((entry.name, info))
+        elif kind != stat.S_IFDIR:
+            self._skip(path, "a special file")
+        elif info.st_dev != self._device:
+            self._skip(path, "on another device")
+        elif (info.st_dev, info.st_ino) not in self._prune:
+            folder.folders.append(Folder(path, info, folder))
+
+
+def reason(error: OSError) -> str:
+    """Say why something was left out."""
+    return os.strerror(error.errno or 0)
+
+
+def _with_folders(paths: Collection[str]) -> set[str]:
+    """Return *paths* and every folder on the way to them."""
+    found = set()
+    for path in paths:
+        while path and path not in found:
+            found.add(path)
+            path = path.rpartition("/")[0]
+    return found
+
+
+def _folders_at_once() -> int:
+    """Return how many folders may be open, with room left for what others have open."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        max(16, min(_FOLDERS, (limit - 256) // 3)) if limit != resource.RLIM_INFINITY else _FOLDERS
+    )
