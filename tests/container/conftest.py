@@ -289,6 +289,16 @@ def until() -> Callable[..., object]:
 
 
 @pytest.fixture
+def settled() -> Callable[[str], tuple[str, ...]]:
+    """Return `settled(then)`: wait in the pod for what a boot does beside it, and do *then*."""
+    state = "/workspace/.workspace-agent"
+    seen = "until ls {} >/dev/null 2>&1; do sleep 0.05; done"
+    base, stamp = seen.format(f"{state}/defaults/*.gz"), seen.format(f"{state}/stamps/*")
+    script = f"{base}; [ ! -e /opt/workspace-agent/baked ] || {stamp}"
+    return lambda then: ("sh", "-c", f"{script}; {then}")
+
+
+@pytest.fixture
 def volume(tmp_path: Path) -> Path:
     """An empty volume."""
     path = tmp_path / "volume"

@@ -74,10 +74,10 @@ def test_a_warm_boot_says_one_line(pod, variant, volume) -> None:
     assert lines[0].startswith("workspace-agent: ")
 
 
-def test_a_warm_boot_writes_nothing_on_the_volume(pod, variant, volume) -> None:
+def test_a_warm_boot_writes_nothing_on_the_volume(pod, variant, volume, settled) -> None:
     # the second boot may still note what it learned of the first one's end; the third is warm
     for _ in range(2):
-        before = pod("true", image=variant, volume=volume)
+        before = pod(*settled("true"), image=variant, volume=volume)
         assert before.wait() == 0, before.err
         before.remove()
     left = listing(volume)
@@ -88,8 +88,8 @@ def test_a_warm_boot_writes_nothing_on_the_volume(pod, variant, volume) -> None:
     assert listing(volume) == left
 
 
-def test_the_second_boot_writes_nothing_on_the_volume(pod, variant, volume) -> None:
-    first = pod("true", image=variant, volume=volume)
+def test_the_second_boot_writes_nothing_on_the_volume(pod, variant, volume, settled) -> None:
+    first = pod(*settled("true"), image=variant, volume=volume)
     assert first.wait() == 0, first.err
     first.remove()
     left = listing(volume)
