@@ -103,7 +103,7 @@ class _Seeding:
             copied = self._copy(root, stage, prune)
             mode = self._mode()
             self._fields = marker.fields(self._step.boot_id, mode, source, image, copied)
-            stage.tree.commit(self._step.marker, dumps(self._fields) + "\n", 0o644)
+            stage.put(self._step.marker, dumps(self._fields) + "\n")
             with Ticker(self._alive, "making the copy durable"):
                 self._step.sync(self._volume.fd)
                 self._publish(stage)
@@ -150,7 +150,7 @@ class _Seeding:
         with parent.folder(name) as home:
             self._laid = merge.lay(stage.tree, home)
             fields = marker.merged(self._fields, self._laid, backup)
-            stage.tree.commit(step.marker, dumps(fields) + "\n", 0o644)
+            stage.put(step.marker, dumps(fields) + "\n")
             step.sync(self._volume.fd)
             self._state.remove(layout.SEEDED_IN_STATE)  # until all is tidy, there is work to do
             place(stage.tree, step.marker, home)

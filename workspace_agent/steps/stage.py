@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 PREFIX = "stage-"
 
-# Beside the tree in the stage: what it is a copy of.
-_KEY = "key"
+# Beside the tree in the stage: what it is a copy of, and what is about to go into it.
+_KEY, _DRAFT = "key", "draft"
 
 
 class Stage:
@@ -49,6 +49,14 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         os.close(self.tree.fd)
         self._state.remove_tree(self.name)
+
+    def put(self, name: str, text: str) -> None:
+        """Write the file *name* in the tree, where a killed boot leaves no draft of it: who takes
+        up the stage would publish that.
+        """
+        with self._state.folder(self.name) as stage:
+            stage.commit(_DRAFT, text, 0o644)
+            stage.rename(_DRAFT, name, self.tree)
 
     def _take_up(self) -> bool:
         for other in _stages(self._state) if self._key else ():
