@@ -29,7 +29,7 @@ LIMIT = 2
 
 # Only what runs the user's code or works for long can die in a way worth counting; the rest of
 # a boot must not write on the volume at all.
-_RISKY = ("home.seed", "scripts")
+_RISKY = ("home.seed", "home.upgrade", "scripts")
 
 # A live boot touches its file this often; one elsewhere, silent for so much longer, is dead.
 _PULSE, _DEAD = 10.0, 120.0

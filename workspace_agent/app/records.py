@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workspace_agent.model.recipe import Recipe
 
 # What only these steps do is worth remembering on the volume; a warm boot writes nothing there.
-_WORTH_KEEPING = ("volume.ready", "home.seed", "scripts")
+_WORTH_KEEPING = ("volume.ready", "home.seed", "home.upgrade", "scripts")
 
 
 def write(facts: Facts, profile: Profile, report: Report, recipe: Recipe) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from workspace_agent.app import home_verbs
+from workspace_agent.app import home_change, home_look
 from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 
@@ -27,7 +27,7 @@ def home() -> None:
 @pass_options
 def status(options: Options) -> None:
     """Show where the home comes from and what became of its defaults."""
-    _finish(options, home_verbs.status(options.session))
+    _finish(options, home_look.status(options.session))
 
 
 @home.command()
@@ -48,7 +48,7 @@ def diff(options: Options, file: str, everything: bool) -> None:
       workspace-agent home diff
       workspace-agent home diff --file .bashrc
     """
-    _finish(options, home_verbs.diff(options.session, file, everything))
+    _finish(options, home_look.diff(options.session, file, everything))
 
 
 @home.command()
@@ -66,7 +66,7 @@ def merge(options: Options, files: tuple[str, ...], dry_run: bool) -> None:
     Exit codes:
       0  done      3  nothing done: nobody knows what the home was made from
     """
-    _finish(options, home_verbs.merge(options.session, files, dry_run))
+    _finish(options, home_change.merge(options.session, files, dry_run))
 
 
 @home.command()
@@ -87,7 +87,7 @@ def reset(options: Options, files: tuple[str, ...], yes: bool, dry_run: bool) ->
     """
     if not (files or yes or dry_run):
         raise click.UsageError("the whole home is reset with --yes only; --dry-run shows it")
-    _finish(options, home_verbs.reset(options.session, files, dry_run))
+    _finish(options, home_change.reset(options.session, files, dry_run))
 
 
 @home.command()
@@ -101,9 +101,9 @@ def verify(options: Options) -> None:
     Exit codes:
       0  nothing is damaged      3  damaged files, or nothing to compare with
     """
-    _finish(options, home_verbs.check(options.session, options.verbose))
+    _finish(options, home_look.verify(options.session, options.verbose))
 
 
-def _finish(options: Options, told: home_verbs.Told) -> None:
+def _finish(options: Options, told: home_look.Told) -> None:
     code = 3 if told.problems else 0
     options.finish(render.Answer(code, told.lines, told.data, told.problems))

@@ -21,7 +21,7 @@ from workspace_agent.steps.entry import KINDS, READ, Entry, digest, entry_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import BinaryIO
 
     from workspace_agent.host.safe_root import SafeRoot
@@ -40,14 +40,18 @@ _SILENT = 3600
 
 
 def fingerprint(
-    source: SafeRoot, exclude: Sequence[str] = (), prune: Collection[tuple[int, int]] = ()
+    source: SafeRoot,
+    exclude: Sequence[str] = (),
+    prune: Collection[tuple[int, int]] = (),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> str:
     """Return 16 hex digits for the defaults in *source*, as the copier sees them; nothing is read.
 
     The order in which they are met does not matter, and neither does what differs between two
     nodes that unpacked the same image: the size of a folder, and times but whole seconds of files.
     """
-    return f"{sum(_worth(entry) for entry, _ in defaults(source, exclude, prune)) % 2**64:016x}"
+    found = defaults(source, exclude, prune, tell)
+    return f"{sum(_worth(entry) for entry, _ in found) % 2**64:016x}"
 
 
 def write(
@@ -131,10 +135,14 @@ class Manifest:
 
 
 def defaults(
-    source: SafeRoot, exclude: Sequence[str], prune: Collection[tuple[int, int]]
+    source: SafeRoot,
+    exclude: Sequence[str],
+    prune: Collection[tuple[int, int]],
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Entry, int]]:
     """Yield each default, without its content, and the open folder that it is in."""
     for part in Walk(source, exclude=exclude, prune=prune):
+        tell("looking at the image's defaults")
         for folder in part:
             inside = [*((one.name, one.info) for one in folder.folders), *folder.files]
             for name, info in inside:

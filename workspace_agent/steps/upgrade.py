@@ -76,18 +76,18 @@ class HomeUpgrade:
         With *only* it is these paths and what is below them. Raises AgentError without a base.
         """
         with self.places() as at:
-            base, image = base_of(at.state), self.fingerprint(at)
-            known = Manifest.of(at.state, base)
+            image, known = self.fingerprint(at, tell), Manifest.of(at.state, base_of(at.state))
             if known is None:
                 raise AgentError(no_base(self.seed.target))
-            asked = {
-                path: verdict
-                for path, verdict in self.verdicts(at, known)
-                if verdict in ASKS and (not only or is_within(path, only))
-            }
+            asked = {}
+            for path, verdict in self.verdicts(at, known):
+                tell("comparing the home with the image's defaults")
+                if verdict in ASKS and (not only or is_within(path, only)):
+                    asked[path] = verdict
             if not dry_run:
                 beside = [path for path, verdict in asked.items() if verdict is Verdict.CONFLICT]
-                if self.lay(at, asked, beside, tell) and not only:
+                done = self.lay(at, asked, beside, "" if only else image, tell)
+                if done and not only:
                     note = marker.parsed(at.state.read(layout.SEEDED_IN_STATE, _LIMIT))
                     marker.record(at.state, self.seed.boot_id, {**note, "image": image})
         return asked
@@ -97,12 +97,13 @@ class HomeUpgrade:
         at: Places,
         paths: Collection[str],
         beside: Collection[str] = (),
+        image: str = "",
         tell: Callable[[str], None] = lambda _: None,
     ) -> bool:
         """Lay the image's *paths* over the home, those *beside* only beside it.
 
-        What they replace is in this boot's backup. Says whether it is done: another pod may have
-        taken over.
+        What they replace is in this boot's backup. Nothing is left to do where another pod makes
+        *image* the base meanwhile. Says whether it is done: another pod may have taken over.
         """
         from workspace_agent.host.copy import copy_tree  # threads; a warm boot lays nothing
         from workspace_agent.host.lease import Lease
@@ -115,10 +116,10 @@ class HomeUpgrade:
 
         if not paths:
             return True
-        backup = f"{layout.BACKUP_IN_STATE}/{marker.now()[:10]}-{self.seed.boot_id}"
         lease = Lease(at.state, self.seed.boot_id)
         try:
-            lease.take(lambda: False, tell)
+            if not lease.take(lambda: bool(image) and base_of(at.state) == image, tell):
+                return True
             with Stage(at.state, self.seed.boot_id) as stage:
                 copy_tree(
                     at.image,
@@ -132,7 +133,7 @@ class HomeUpgrade:
                 self.seed.sync(at.state.fd)
                 for path in beside:
                     _put_beside(stage.tree, path, at.state)
-                merge = Merge(at.state, backup, layout.BESIDE_IN_STATE, True, lease.held)
+                merge = Merge(at.state, self.backup, layout.BESIDE_IN_STATE, True, lease.held)
                 merge.lay(stage.tree, at.home)
                 self.seed.sync(at.state.fd)
             sweep(at.state)  # the home is made and the lease is ours: nobody has a stage in use
@@ -150,11 +151,11 @@ class HomeUpgrade:
         """
         with self.places() as at:
             base, image = base_of(at.state), self.fingerprint(at)
+            known = Manifest.of(at.state, base)
             if base == image:
-                return has_manifest(at.state, base) or manifest.write(
+                return known is not None or manifest.write(
                     at.state, at.image, image, self._left_out, self.pruned(at)
                 )
-            known = Manifest.of(at.state, base)
             like = {"format": 1, "image": image, "base": known.image if known else ""}
             if not report or _note(at.state, image).items() >= like.items():
                 return True
@@ -164,9 +165,9 @@ class HomeUpgrade:
                 folder.commit(f"{image}.json", f"{dumps(note)}\n")
             return True
 
-    def fingerprint(self, at: Places) -> str:
+    def fingerprint(self, at: Places, tell: Callable[[str], None] = lambda _: None) -> str:
         """Return which defaults the image has."""
-        return manifest.fingerprint(at.image, self._left_out, self.pruned(at))
+        return manifest.fingerprint(at.image, self._left_out, self.pruned(at), tell)
 
     def verdicts(
         self, at: Places, base: Manifest | None, *, closely: bool = False
@@ -174,6 +175,11 @@ class HomeUpgrade:
         """Yield what became of every default, as `compare` does; the marker is none."""
         found = compare(base, at.image, at.home, self._left_out, self.pruned(at), closely=closely)
         return ((path, verdict) for path, verdict in found if path != self.seed.marker)
+
+    @property
+    def backup(self) -> str:
+        """Where, below the state, what this boot replaces goes."""
+        return f"{layout.BACKUP_IN_STATE}/{marker.now()[:10]}-{self.seed.boot_id}"
 
     @property
     def _left_out(self) -> tuple[str, ...]:
@@ -188,8 +194,11 @@ class HomeUpgrade:
         return {(info.st_dev, info.st_ino) for info in infos}
 
     @contextmanager
-    def places(self) -> Iterator[Places]:
-        """Open the three folders; raises AgentError where the image's home is out of sight."""
+    def places(self, *, blind: bool = False) -> Iterator[Places]:
+        """Open the three folders; raises AgentError where the image's home is out of sight.
+
+        Who is *blind* does not look at it.
+        """
         source, skeleton = self.seed.source, self.seed.skeleton
         with (
             SafeRoot.at(self.seed.volume) as volume,
@@ -197,7 +206,7 @@ class HomeUpgrade:
             volume.folder(self.seed.below) as home,
             SafeRoot.at(skeleton if skeleton and not is_small(source) else source) as image,
         ):
-            if os.path.sameopenfile(image.fd, home.fd):
+            if not blind and os.path.sameopenfile(image.fd, home.fd):
                 raise AgentError(_hidden(source))
             yield Places(image, home, state)
 
@@ -206,13 +215,6 @@ def base_of(state: SafeRoot) -> str:
     """Return the fingerprint of the defaults that the home was made from, "" when nobody knows."""
     base = marker.parsed(state.read(layout.SEEDED_IN_STATE, _LIMIT)).get("base")
     return base if isinstance(base, str) and manifest.is_fingerprint(base) else ""
-
-
-def has_manifest(state: SafeRoot, image: str) -> bool:
-    """Say whether there is a manifest of *image*; whether it is sound is seen when it is read."""
-    with suppress(OSError):
-        return state.look(f"{layout.DEFAULTS_IN_STATE}/{image}.jsonl.gz") is not None
-    return False
 
 
 def noted(state: SafeRoot, image: str) -> dict[str, int]:
