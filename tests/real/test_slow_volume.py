@@ -109,3 +109,29 @@ def test_a_volume_that_refuses_is_named_and_the_workload_runs(
     assert 9 == code
     assert f"({slug})" in running.err
     assert not (place.volume / "home/.packet-init").exists()
+
+
+def test_a_first_copy_that_takes_too_long_goes_on_beside_the_workload(
+    agent, place: Place, volume: Volume
+) -> None:
+    for number in range(40):
+        (place.home / f"file{number}").write_text("x")
+    volume.ctl("lat 20")
+    env = place.environ(WORKSPACE_AGENT__HOME__WAIT="100ms", WORKSPACE_AGENT__HOME__THREADS="1")
+    started = agent("sh", "-c", 'echo "HOME=$HOME"; exec tail -f /dev/null', env=env)
+    started.until(f"HOME={place.home}\n")
+    made_before = (place.volume / "home/.packet-init").exists()
+    volume.ctl("lat 0")
+    wait_until(lambda: (place.volume / "home/.packet-init").exists(), "the home")
+    status_file = place.runtime / "status.json"
+    wait_until(lambda: "is copied" in status_file.read_text(), "the report of it")
+    status = json.loads((place.runtime / "status.json").read_text())
+    started.signal(signal.SIGTERM)
+    started.wait()
+    again = agent("sh", "-c", 'echo "HOME=$HOME"; ls "$HOME" | wc -l', env=env)
+
+    assert not made_before
+    assert ["home.late"] == [problem["slug"] for problem in status["problems"]]
+    assert "(home.late)" in started.err
+    assert 0 == again.wait()
+    assert f"HOME={place.volume}/home\n40\n" == again.out

@@ -11,7 +11,8 @@ from workspace_agent import consult
 from workspace_agent.app import attempts, homes, plans, records
 from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_steps
 from workspace_agent.app.facts import Facts, gather
-from workspace_agent.app.recipes import recipe_for
+from workspace_agent.app.late import Late
+from workspace_agent.app.recipes import bare, recipe_for
 from workspace_agent.app.telling import Teller, announcement
 from workspace_agent.config.load import load
 from workspace_agent.config.schema import Profile
@@ -94,21 +95,44 @@ def perform(
     tell: Callable[[str], None] = lambda _: None,
     keep: Callable[[str], bool] = lambda _: True,
     wired: Callable[[Report, Recipe], None] = lambda *_: None,
+    late: Callable[[Report, Recipe], None] | None = None,
 ) -> tuple[Report, Recipe]:
-    """Run the boot; *wired* hears of it before the user's own scripts run."""
+    """Run the boot; *wired* hears of it before the user's own scripts run.
+
+    With *late*, a home that takes longer than the profile waits is made beside the workload, and
+    *late* hears of a boot without it.
+    """
     profile, facts = opening.profile, opening.facts
     idle = dry_run or opening.trouble is not None  # a volume in trouble is not even looked at
     log = attempts.Log(lambda: "" if idle else attempts.folder(facts), facts.boot_id)
-    go = partial(run, dry_run=dry_run, tell=log.before(tell), keep=keep)
+    tell = log.before(tell)
+    go = partial(run, dry_run=dry_run, keep=keep)
+    recipe = bare(profile, facts)
 
-    report = Report(notes=opening.notes)
-    try:
-        report = go(workspace_steps(profile, facts, opening.trouble), report)
+    def rest(report: Report) -> tuple[Report, Recipe]:
         recipe, left_out = recipe_for(profile, facts, report)
         report = replace(report, notes=(*report.notes, *left_out))
-        report = go(wiring_steps(profile, facts, recipe), report)
+        report = go(wiring_steps(profile, facts, recipe), report, tell=tell)
         wired(report, recipe)
-        report = go(script_steps(profile, facts, recipe), report)
+        return go(script_steps(profile, facts, recipe), report, tell=tell), recipe
+
+    def go_on(report: Report) -> Report:
+        nonlocal recipe
+        report, recipe = rest(report)
+        if late:
+            late(report, recipe)
+        return report
+
+    try:
+        ready, *others = workspace_steps(profile, facts, opening.trouble)
+        report = go([ready], Report(notes=opening.notes), tell=tell)
+        home = Late(profile.home.wait if late else 0, report, go_on)
+        patient = partial(run, dry_run=dry_run, keep=lambda name: keep(name) and home.wanted(name))
+        report = patient(others, report, tell=home.before(tell))
+        if home.struck:
+            report = home.whole(report)
+        else:
+            report, recipe = rest(report)
     except SystemExit:
         log.dropped()
         raise
@@ -139,7 +163,7 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
             send(consult.GO, _answer(boot, opening, report, recipe))
 
     early = answer if "scripts" not in opening.profile.workload.needs else lambda *_: None
-    report, recipe = perform(opening, tell=teller, wired=early)
+    report, recipe = perform(opening, tell=teller, wired=early, late=answer)
     was_early, teller.mute = answered, answered
     answer(report, recipe)
     if was_early:

@@ -19,7 +19,7 @@ from workspace_agent.host.crew import Crew, Pace
 from workspace_agent.host.safe_root import FOLDER, SafeRoot
 from workspace_agent.host.transfer import (
     LeftOutError,
-    Owners,
+    Rights,
     Ways,
     copy_file,
     copy_link,
@@ -91,17 +91,13 @@ def copy_tree(
     def walk(skip: Callable[[str, str], None]) -> Walk:
         return Walk(source, prune=prune, exclude=exclude, only=only, skip=skip)
 
-    umask = os.umask(0)  # modes go into the calls that make things, which saves one each
-    try:
-        with _Copy(target, Ways(in_kernel), Pace(threads), resume, tell) as job:
-            for number, part in enumerate(tree := walk(job.skip)):
-                if number == 0:
-                    whole = (part,) if tree.complete else walk(lambda *_: None)
-                    fits(*job.expect(whole))
-                job.copy(part)
-            return job.result()
-    finally:
-        os.umask(umask)
+    with _Copy(target, Ways(in_kernel), Pace(threads), resume, tell) as job:
+        for number, part in enumerate(tree := walk(job.skip)):
+            if number == 0:
+                whole = (part,) if tree.complete else walk(lambda *_: None)
+                fits(*job.expect(whole))
+            job.copy(part)
+        return job.result()
 
 
 class _Copy:
@@ -118,7 +114,7 @@ class _Copy:
         self._target, self._ways, self._pace, self._resume = target, ways, pace, resume
         self._tell, self._told = tell, 0.0
         self._crew = Crew(pace, self._pulse)
-        self._owners = Owners()
+        self._rights = Rights()
         self._lock = threading.Lock()
         self._few = threading.Semaphore(_LARGE_AT_ONCE)
         self._done = Copied()
@@ -162,7 +158,7 @@ class _Copy:
 
     def result(self) -> Copied:
         """Return what was done."""
-        self._done.owners_kept, self._done.threads = self._owners.kept, self._pace.threads
+        self._done.owners_kept, self._done.threads = self._rights.kept, self._pace.threads
         return self._done
 
     def _make(self, folder: Folder) -> None:
@@ -202,15 +198,15 @@ class _Copy:
             if self._resume and is_whole(target, name, info, source):
                 reused = 1
             elif stat.S_ISLNK(info.st_mode):
-                copy_link(source, target, name, info, self._owners)
+                copy_link(source, target, name, info, self._rights)
             elif info.st_size < _LARGE:
                 info = copy_file(
-                    source, target, name, info, self._ways, self._owners, self._moved
+                    source, target, name, info, self._ways, self._rights, self._moved
                 )  # fmt: skip
             else:
                 with self._few:
                     info = copy_file(
-                        source, target, name, info, self._ways, self._owners, self._moved
+                        source, target, name, info, self._ways, self._rights, self._moved
                     )  # fmt: skip
         except LeftOutError as error:
             self.skip(folder.path(name), str(error))
@@ -242,7 +238,7 @@ class _Copy:
     def _finish(self, folder: Folder) -> None:
         if folder.target < 0:
             return
-        dress_folder(folder.target, folder.source, folder.info, self._owners)
+        dress_folder(folder.target, folder.source, folder.info, self._rights)
         with self._lock:
             self._open.discard(folder)
         os.close(folder.target)

@@ -34,7 +34,7 @@ _NO_ATTRIBUTE = _NO_SUCH_RIGHTS | {errno.E2BIG, errno.ENOSPC, errno.ERANGE, errn
 
 # Privilege that a volume carries would be somebody else's in the next pod.
 _PRIVILEGED = ("security.", "trusted.")
-RIGHTS = 0o1777
+KEPT = 0o1777
 
 # Up to here one read and one write; above it the kernel copies, if it can.
 _SMALL = 64 << 10
@@ -75,12 +75,19 @@ class Ways:
         return len(data)
 
 
-class Owners:
-    """Keeps the owner of what is copied, where we may; the first refusal is the answer to all."""
+class Rights:
+    """Keeps owners, where we may, and modes; the first refusal of an owner is the answer to all.
+
+    Modes go into the calls that make things, which saves a request each. *masked* are the bits
+    that this process's umask takes away there, and those of no such call.
+    """
 
     def __init__(self) -> None:
         self._ours = (os.geteuid(), os.getegid())
         self.kept = self._ours[0] == 0
+        umask = os.umask(0o022)
+        os.umask(umask)
+        self.masked = umask | KEPT & ~0o777
 
     def give(self, target: int | str, info: os.stat_result, folder: int | None = None) -> None:
         """Give *target* the owner of *info*."""
@@ -103,14 +110,14 @@ def copy_file(
     name: str,
     info: os.stat_result,
     ways: Ways,
-    owners: Owners,
+    rights: Rights,
     moved: Callable[[], None],
 ) -> os.stat_result:
     """Copy the regular file *name* from the folder *source* into *target*; returns what it was.
 
     *info* is what a listing said; a file that is another by now, or that changes under the copy,
     is taken once more. *moved* is called as bytes move. Raises LeftOutError, after which the
-    target has no such name, and OSError when the volume refuses. The umask must be 0.
+    target has no such name, and OSError when the volume refuses.
     """
     try:
         reader = os.open(name, _READ, dir_fd=source)
@@ -124,7 +131,7 @@ def copy_file(
                 _end_unless(_NAME, error)
             try:
                 try:
-                    _fill(writer, reader, info, ways, owners, moved)
+                    _fill(writer, reader, info, ways, rights, moved)
                 finally:
                     os.close(writer)  # on NFS this is where a full volume says so
             except BaseException:
@@ -144,7 +151,7 @@ def copy_file(
         os.close(reader)
 
 
-def copy_link(source: int, target: int, name: str, info: os.stat_result, owners: Owners) -> None:
+def copy_link(source: int, target: int, name: str, info: os.stat_result, rights: Rights) -> None:
     """Copy the symbolic link *name*, literally; errors as in `copy_file`."""
     try:
         to = os.readlink(name, dir_fd=source)
@@ -154,7 +161,7 @@ def copy_link(source: int, target: int, name: str, info: os.stat_result, owners:
         os.symlink(to, name, dir_fd=target)
     except OSError as error:
         _end_unless(_NAME | _NO_LINKS, error)
-    owners.give(name, info, target)
+    rights.give(name, info, target)
     _set_times(name, info, target)
 
 
@@ -181,12 +188,12 @@ def make_folder(target: int, name: str, info: os.stat_result) -> None:
         _end_unless(_NAME, error)
 
 
-def dress_folder(target: int, source: int, info: os.stat_result, owners: Owners) -> None:
+def dress_folder(target: int, source: int, info: os.stat_result, rights: Rights) -> None:
     """Give the finished folder *target* what its *source* has: attributes, owner, mode, times."""
     if source >= 0:
         _attributes(source, target)
-    owners.give(target, info)
-    if info.st_mode & RIGHTS != info.st_mode & 0o777 | 0o700:
+    rights.give(target, info)
+    if info.st_mode & rights.masked or info.st_mode & 0o700 != 0o700:
         _set_mode(target, info)
     _set_times(target, info)
 
@@ -216,7 +223,7 @@ def _fill(
     reader: int,
     info: os.stat_result,
     ways: Ways,
-    owners: Owners,
+    rights: Rights,
     moved: Callable[[], None],
 ) -> None:
     """Give the new file its bytes, and everything but its time."""
@@ -228,8 +235,8 @@ def _fill(
     except OSError as error:
         _end_unless(_TOO_LARGE, error)
     _attributes(reader, writer)
-    owners.give(writer, info)
-    if info.st_mode & RIGHTS & ~0o777:
+    rights.give(writer, info)
+    if info.st_mode & rights.masked:
         _set_mode(writer, info)
 
 
@@ -287,7 +294,7 @@ def _attributes(source: int, target: int) -> None:
 
 def _set_mode(target: int, info: os.stat_result) -> None:
     try:
-        os.chmod(target, info.st_mode & RIGHTS)
+        os.chmod(target, info.st_mode & KEPT)
     except OSError as error:
         if error.errno not in _NO_SUCH_RIGHTS:
             raise

@@ -170,13 +170,13 @@ def keep(home: SafeRoot, name: str, backup: SafeRoot) -> None:
 
 def _copy(home: SafeRoot, name: str, backup: SafeRoot) -> None:
     """Without hard links: the bytes themselves, durable before anything is replaced."""
-    from workspace_agent.host.transfer import Owners, Ways, copy_file, copy_link
+    from workspace_agent.host.transfer import Rights, Ways, copy_file, copy_link
 
     info = os.stat(name, dir_fd=home.fd, follow_symlinks=False)
     if stat.S_ISLNK(info.st_mode):
-        copy_link(home.fd, backup.fd, name, info, Owners())
+        copy_link(home.fd, backup.fd, name, info, Rights())
         return
-    copy_file(home.fd, backup.fd, name, info, Ways(), Owners(), lambda: None)
+    copy_file(home.fd, backup.fd, name, info, Ways(), Rights(), lambda: None)
     fd = backup.open(name, os.O_RDONLY)
     try:
         os.fsync(fd)
