@@ -11,7 +11,8 @@ import pytest
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.steps import compare as comparing
 from workspace_agent.steps.compare import compare, verify
-from workspace_agent.steps.manifest import Manifest, fingerprint, write
+from workspace_agent.steps.entry import Entry
+from workspace_agent.steps.manifest import Manifest, defaults, fingerprint, write
 
 MARK = 1_600_000_000_000_000_000
 
@@ -29,7 +30,7 @@ class World:
         self.state = SafeRoot.at(f"{at}/state")
         with SafeRoot.at(str(self.image)) as image:
             mark = fingerprint(image)
-            assert write(self.state, image, mark)
+            assert write(self.state, mark, defaults(image))
         self.base = Manifest.of(self.state, mark)
 
     def verdicts(self, *, known: bool = True) -> dict[str, str]:
@@ -169,6 +170,13 @@ def test_a_file_that_cannot_be_read_is_like_nothing_else(
     monkeypatch.setattr("workspace_agent.steps.entry.digest", refused)
 
     assert {".bashrc": "conflict"} == here.verdicts()
+
+
+def test_a_name_that_no_disk_takes_is_not_there(world: Callable) -> None:
+    here = world()
+    here.base = [Entry("x" * 300, "file", 0, 0, 0), *here.base]
+
+    assert {"x" * 300: "gone"} == here.became()
 
 
 def test_verify_tells_a_bad_disk_from_a_user(world: Callable) -> None:

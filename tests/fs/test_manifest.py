@@ -55,7 +55,7 @@ def sha(text: str) -> str:
 
 def written(image: SafeRoot, state: SafeRoot) -> str:
     mark = fingerprint(image)
-    assert manifest.write(state, image, mark)
+    assert manifest.write(state, mark, manifest.defaults(image))
     return mark
 
 
@@ -160,7 +160,7 @@ def test_names_that_are_no_text_come_back_as_they_were(image: SafeRoot, state: S
 def test_an_image_that_is_not_the_one_meant_leaves_no_manifest(
     image: SafeRoot, state: SafeRoot
 ) -> None:
-    assert not manifest.write(state, image, "0" * 16)
+    assert not manifest.write(state, "0" * 16, manifest.defaults(image))
     assert [] == os.listdir(f"{state.path}/defaults")
 
 

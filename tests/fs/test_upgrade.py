@@ -272,12 +272,24 @@ def test_without_a_report_only_the_manifest_is_made(step: HomeUpgrade, tree: Cal
     assert before == tree(Path(step.seed.volume), times=True)
 
 
+def test_a_manifest_that_is_not_sound_is_made_anew(tmp_path: Path, plant: Callable) -> None:
+    plant(tmp_path / "image", OLD)
+    plant(tmp_path / "volume/.workspace-agent", {})
+    step = made(tmp_path)
+    (path,) = (state(step) / "defaults").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+
+    assert step.settle()
+    assert len(whole) == path.stat().st_size
+
+
 def test_an_image_that_changes_while_it_is_listed_leaves_no_manifest(
     tmp_path: Path, plant: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path / "image", OLD)
     plant(tmp_path / "volume/.workspace-agent", {})
-    monkeypatch.setattr("workspace_agent.steps.manifest._fill", lambda *_: False)
+    monkeypatch.setattr("workspace_agent.steps.manifest._fill", lambda *_: "another")
     with pytest.raises(AssertionError):
         made(tmp_path)
 

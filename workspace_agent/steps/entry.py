@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
-# Nothing, a file, a link, another mount: below none of these is anything of ours.
-_NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV})
+# Nothing, a file, a link, another mount, a name that cannot be: there is nothing of ours.
+_NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
 
 # A fifo must not hold us up, and a link is not to be followed.
 READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -53,7 +53,7 @@ class Near:
             if above is not None:
                 self._fd = self._root.open(above, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            if error.errno not in _NO_FOLDER:
+            if error.errno not in _NOTHING:
                 raise
 
     def at(self, path: str) -> tuple[int, str]:
@@ -70,7 +70,9 @@ class Near:
             return None
         try:
             return entry_of(path, os.stat(name, dir_fd=fd, follow_symlinks=False), fd)
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in _NOTHING:
+                raise
             return None
 
     def digest(self, path: str) -> str:

@@ -11,7 +11,7 @@ import os
 import stat
 from array import array
 from bisect import bisect_left
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from workspace_agent.host import files
 from workspace_agent.host.walk import Walk
@@ -21,8 +21,8 @@ from workspace_agent.steps.entry import KINDS, READ, Entry, digest, entry_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from typing import BinaryIO
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from gzip import GzipFile
 
     from workspace_agent.host.safe_root import SafeRoot
 
@@ -50,18 +50,11 @@ def fingerprint(
     The order in which they are met does not matter, and neither does what differs between two
     nodes that unpacked the same image: the size of a folder, and times but whole seconds of files.
     """
-    found = defaults(source, exclude, prune, tell)
-    return f"{sum(_worth(entry) for entry, _ in found) % 2**64:016x}"
+    return _digits(sum(_worth(entry) for entry, _ in defaults(source, exclude, prune, tell)))
 
 
-def write(
-    state: SafeRoot,
-    source: SafeRoot,
-    image: str,
-    exclude: Sequence[str] = (),
-    prune: Collection[tuple[int, int]] = (),
-) -> bool:
-    """Write the manifest of the defaults in *source*; says whether they are those of *image*.
+def write(state: SafeRoot, image: str, found: Iterable[tuple[Entry, int]]) -> bool:
+    """Write the manifest of the `defaults` *found*; says whether they are those of *image*.
 
     If they are not, or not any more, there is none. Raises OSError.
     """
@@ -71,7 +64,7 @@ def write(
         try:
             fd = folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             _clear(folder, os.fstat(fd).st_mtime)
-            if not _fill(fd, source, image, exclude, prune):
+            if _fill(fd, found) != image:
                 return False
             folder.rename(temporary, name)
             files.sync_dir("", folder.fd)
@@ -112,35 +105,28 @@ class Manifest:
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield the entries; raises OSError, EOFError or ValueError where it is not sound."""
-        import json
+        import gzip
         import zlib
 
-        with _opened(self._state, self.image) as (lines, limit):
-            count = total = 0
+        fd = self._state.open(f"{layout.DEFAULTS_IN_STATE}/{self.image}.jsonl.gz", READ)
+        with open(fd, "rb") as raw:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode):
+                raise ValueError
             try:
-                while (line := lines.readline(_LINE)).endswith(b"\n"):
-                    total += len(line)
-                    value = json.loads(line)
-                    if total > limit or not isinstance(value, dict):
-                        raise ValueError
-                    if "end" in value:
-                        if value != {"format": 1, "end": count} or lines.read(1):
-                            raise ValueError
-                        return
-                    yield _checked(value)
-                    count += 1
+                with gzip.open(raw, "rb") as lines:
+                    yield from _parsed(lines, info.st_size * _RATIO + _LINE)
             except zlib.error as error:
                 raise ValueError from error
-            raise EOFError
 
 
 def defaults(
     source: SafeRoot,
-    exclude: Sequence[str],
-    prune: Collection[tuple[int, int]],
+    exclude: Sequence[str] = (),
+    prune: Collection[tuple[int, int]] = (),
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Entry, int]]:
-    """Yield each default, without its content, and the open folder that it is in."""
+    """Yield each default, its content not read, and the open folder that it is in."""
     for part in Walk(source, exclude=exclude, prune=prune):
         tell("looking at the image's defaults")
         for folder in part:
@@ -163,33 +149,28 @@ def _number(text: str) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def _fill(
-    fd: int,
-    source: SafeRoot,
-    image: str,
-    exclude: Sequence[str],
-    prune: Collection[tuple[int, int]],
-) -> bool:
-    """Write all lines to *fd*, which is closed; says whether they are of *image*."""
+def _fill(fd: int, found: Iterable[tuple[Entry, int]]) -> str:
+    """Write all lines to *fd*, which is closed; returns the fingerprint of what they say."""
     import gzip
 
     count = total = 0
     with open(fd, "wb") as raw:
         with gzip.open(raw, "wb", compresslevel=6) as packed:
-            for entry, folder in defaults(source, exclude, prune):
-                name = entry.path.rpartition("/")[2]
-                sha256 = ""
-                if entry.kind == "file":
-                    try:
-                        sha256 = digest(folder, name)
-                    except OSError:
-                        sha256 = ""  # the copier could not read it either
-                packed.write(f"{dumps({**vars(entry), 'sha256': sha256})}\n".encode())
+            for entry, folder in found:
                 count, total = count + 1, total + _worth(entry)
+                sha256 = ""
+                with suppress(OSError):  # the copier could not read it either
+                    if entry.kind == "file":
+                        sha256 = digest(folder, entry.path.rpartition("/")[2])
+                packed.write(f"{dumps({**vars(entry), 'sha256': sha256})}\n".encode())
             packed.write(f"{dumps({'format': 1, 'end': count})}\n".encode())
         raw.flush()
-        os.fsync(raw.fileno())
-    return f"{total % 2**64:016x}" == image
+        os.fsync(fd)
+    return _digits(total)
+
+
+def _digits(total: int) -> str:
+    return f"{total % 2**64:016x}"
 
 
 def _clear(folder: SafeRoot, now: float) -> None:
@@ -200,18 +181,23 @@ def _clear(folder: SafeRoot, now: float) -> None:
             folder.remove(name)
 
 
-@contextmanager
-def _opened(state: SafeRoot, image: str) -> Iterator[tuple[BinaryIO, int]]:
-    """Open the lines of a manifest, and say how many bytes of them are believed."""
-    import gzip
+def _parsed(lines: GzipFile, limit: int) -> Iterator[Entry]:
+    """Yield what *lines* say, *limit* bytes of them at most."""
+    import json
 
-    fd = state.open(f"{layout.DEFAULTS_IN_STATE}/{image}.jsonl.gz", READ)
-    with open(fd, "rb") as raw:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
+    count = total = 0
+    while (line := lines.readline(_LINE)).endswith(b"\n"):
+        total += len(line)
+        value = json.loads(line)
+        if total > limit or not isinstance(value, dict):
             raise ValueError
-        with gzip.open(raw, "rb") as lines:
-            yield lines, info.st_size * _RATIO + _LINE  # type: ignore[misc]
+        if "end" in value:
+            if value != {"format": 1, "end": count} or lines.read(1):
+                raise ValueError
+            return
+        yield _checked(value)
+        count += 1
+    raise EOFError
 
 
 def _checked(value: dict[str, object]) -> Entry:
@@ -220,9 +206,8 @@ def _checked(value: dict[str, object]) -> Entry:
         entry = Entry(**value)  # type: ignore[arg-type]
     except TypeError as error:
         raise ValueError from error
-    texts = (entry.path, entry.kind, entry.target, entry.sha256)
-    numbers = (entry.mode, entry.size, entry.mtime_ns)
-    if not all(isinstance(one, str) for one in texts) or any(type(n) is not int for n in numbers):
+    kinds = [str, str, int, int, int, str, str]
+    if [type(one) for one in vars(entry).values()] != kinds:
         raise ValueError
     if entry.kind not in KINDS.values() or not is_below(entry.path):
         raise ValueError

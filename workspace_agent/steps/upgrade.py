@@ -153,9 +153,8 @@ class HomeUpgrade:
             base, image = base_of(at.state), self.fingerprint(at)
             known = Manifest.of(at.state, base)
             if base == image:
-                return known is not None or manifest.write(
-                    at.state, at.image, image, self._left_out, self.pruned(at)
-                )
+                found = manifest.defaults(at.image, self._left_out, self.pruned(at))
+                return known is not None or manifest.write(at.state, image, found)
             like = {"format": 1, "image": image, "base": known.image if known else ""}
             if not report or _note(at.state, image).items() >= like.items():
                 return True
