@@ -20,6 +20,16 @@ PLENTY = Room(free=1 << 40, inodes=1 << 20, read_only=False)
 Tree = dict[str, object]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests have counted (`record_property`), summed up: a sweep says how far it came."""
+    sums: dict[str, int] = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            sums[name] = sums.get(name, 0) + value
+    for name, total in sums.items():
+        terminalreporter.write_line(f"{name}: {total}")
+
+
 @pytest.fixture(params=["fake", "real"])
 def root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give an empty folder on the fake disk, then on the real one: the same body runs on both.
