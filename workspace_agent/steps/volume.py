@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from workspace_agent.host.room import Room
     from workspace_agent.host.safe_root import SafeRoot
 
     Mounts = Mapping[str, tuple[str, str, bool]]
@@ -92,14 +93,15 @@ class VolumeReady:
         """Read the folder, its room and its rights."""
         if self.trouble:
             return Blocked(self.trouble)
-        if problem := self._unfit():
-            return Blocked(problem)
+        left = self._room()
+        if isinstance(left, Problem):
+            return Blocked(left)
         missing = tuple(p for p in (self.path, *self._all) if not os.path.isdir(p))
-        if missing:
+        if missing or left is None:
             return Todo(f"{len(missing)} folders to make", missing)
         if not files.exists(self._identity):
             return Todo("the volume has no identity yet", (self._identity,))
-        return Ok(f"{self.path}, {self.kind}, {size(room(self.path).free)} free")
+        return Ok(f"{self.path}, {self.kind}, {size(left.free)} free")
 
     def apply(self, tell: Callable[[str], None]) -> None:
         """Make what is missing; a folder on the volume is not made through a link."""
@@ -122,7 +124,8 @@ class VolumeReady:
     def _all(self) -> tuple[str, ...]:
         return (*self.private, *self.folders)
 
-    def _unfit(self) -> Problem | None:
+    def _room(self) -> Room | Problem | None:
+        """Return what is left there, why that is no use, or None where there is nothing yet."""
         try:
             if not stat.S_ISDIR(os.stat(self.path).st_mode):
                 why, fix = "it is not a folder", "remove it, or mount a volume there"
@@ -132,17 +135,18 @@ class VolumeReady:
             return None
         except OSError as error:
             return from_oserror(error, self.path, "looking at the volume")
-        for folder in filter(files.exists, self.private):
+        there = [folder for folder in self.private if files.exists(folder)]
+        for folder in there:
             if not files.is_folder(folder):
                 what, why = f"{folder} is not a folder of ours", "it is a link, or a file"
                 return Problem("volume.state-in-the-way", what, why, "remove it", folder)
-        for folder in (self.path, *filter(os.path.exists, self.private)):
+        for folder in (self.path, *there):
             if not _writable(folder):
                 return from_oserror(_refusal(folder), folder, "writing to the volume")
-        return self._no_room()
-
-    def _no_room(self) -> Problem | None:
         left = room(self.path)
+        return self._full(left) or left
+
+    def _full(self, left: Room) -> Problem | None:
         if left.inodes == 0:
             what, why = "the volume is full", "no inode is free: it holds too many files"
             return Problem("volume.full", what, why, "delete files, or enlarge it", self.path)
