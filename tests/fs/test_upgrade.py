@@ -208,6 +208,23 @@ def test_a_planted_record_leads_nowhere(step: HomeUpgrade) -> None:
     assert isinstance(step.check(), Skip)
 
 
+def test_a_planted_name_for_a_base_is_none(step: HomeUpgrade) -> None:
+    (path,) = (state(step) / "defaults").iterdir()
+    path.rename(path.parent / "\x1b[2J.jsonl.gz")
+    (state(step) / "seeded").write_text(json.dumps({"format": 1, "base": "\x1b[2J"}))
+
+    assert isinstance(step.check(), Skip)
+
+
+def test_a_marker_in_the_image_is_no_default(step: HomeUpgrade) -> None:
+    Path(step.seed.source, MARKER).write_text("of the older script\n")
+    before = Path(step.seed.target, MARKER).read_text()
+    step.apply(_tell)
+
+    assert before == Path(step.seed.target, MARKER).read_text()
+    assert not (state(step) / "defaults-new" / MARKER).exists()
+
+
 def test_only_what_is_asked_for_is_merged_and_the_base_stays(step: HomeUpgrade) -> None:
     done = step.merge(only=["more"])
 

@@ -159,9 +159,10 @@ def test_an_image_that_wants_it_has_its_defaults_before_the_workload_runs(world:
 
 
 def test_reset_of_a_file_keeps_the_users_version(world: World) -> None:
-    code, _, err = world.verb("old", "home", "reset", "--file", ".profile")
+    code, out, err = world.verb("old", "home", "reset", "--file", ".profile", "--file", "conf")
 
     assert (0, "", "p\n") == (code, err, (world.home / ".profile").read_text())
+    assert out.startswith("bring back  .profile\n1 default\nbackups: 1 file, 5 B, in ")
     assert ["mine\n"] == [path.read_text() for path in world.state.glob("backup/*/.profile")]
 
 
@@ -175,6 +176,37 @@ def test_the_whole_home_is_reset_with_yes_only(world: World) -> None:
     assert "kept\n" == (world.home / "notes").read_text()
     assert ["mine\n"] == [path.read_text() for path in world.state.glob("backup/*/.profile")]
     assert 0 == world.verb("new", "home", "verify")[0]
+
+
+@pytest.mark.parametrize("record", [None, "an earlier version\n"])
+def test_a_home_that_was_adopted_can_be_reset_too(world: World, record: str | None) -> None:
+    (world.home / ".packet-init").write_text("")
+    (world.state / "seeded").unlink()
+    if record:
+        (world.state / "seeded").write_text(record)
+    code, _, err = world.verb("new", "home", "reset", "--yes")
+
+    assert (0, "", "p2\n") == (code, err, (world.home / ".profile").read_text())
+    assert ["mine\n"] == [path.read_text() for path in world.state.glob("backup/*/.profile")]
+    assert 0 == world.verb("new", "home", "verify")[0]
+
+
+def test_where_the_image_is_out_of_sight_the_home_can_be_verified(world: World) -> None:
+    world.images["old"] = world.home
+    answer = world.json("old", "home", "diff")
+
+    assert (1, "home.image-out-of-sight") == (
+        answer["exit_code"],
+        answer["problems"][0]["slug"],
+    )
+    assert 0 == world.verb("old", "home", "verify")[0]
+
+
+def test_verify_shows_no_escapes(world: World) -> None:
+    (world.home / "odd\n\x1b[31m").unlink()
+    _, out, _ = world.verb("old", "-v", "home", "verify")
+
+    assert "gone      odd\\n\\x1b[31m\n" in out
 
 
 def test_a_damaged_file_is_a_problem(world: World) -> None:
@@ -213,6 +245,8 @@ def test_a_file_that_is_no_default_is_refused(world: World, verb: str, path: str
     answer = world.json("old", "home", verb, "--file", path)
 
     assert (1, "usage") == (answer["exit_code"], answer["problems"][0]["slug"])
+    word = "no default" if path == "nothing" else "is not in the home"
+    assert word in answer["problems"][0]["what"]
 
 
 HOSTILE = [
