@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from workspace_agent.host import copy, safe_root
-from workspace_agent.host.copy import Copied, copy_tree
+from workspace_agent.host import copy, safe_root, walk
+from workspace_agent.host.copy import Copied, copy_tree, interleaved
 from workspace_agent.host.safe_root import SafeRoot
 
 OLD = 1_500_000_000_123_456_789
@@ -333,6 +333,392 @@ def test_progress_is_told_within_a_large_file(
     copied(tell=heard.append, in_kernel=False, threads=1)
 
     assert heard.count("0 of 1 objects") >= 5
+
+
+def test_holes_stay_holes_and_the_bytes_between_them_arrive(
+    source: Path, target: Path, copied: Callable
+) -> None:
+    with (source / "sparse").open("wb") as handle:
+        handle.seek(10 << 20)
+        handle.write(b"middle")
+        handle.truncate(64 << 20)
+    (source / "empty").open("wb").truncate(1 << 20)
+    copied()
+
+    assert (source / "sparse").read_bytes() == (target / "sparse").read_bytes()
+    assert bytes(1 << 20) == (target / "empty").read_bytes()
+    assert (target / "sparse").stat().st_blocks * 512 < 1 << 20
+    assert (target / "empty").stat().st_blocks * 512 < 1 << 16
+
+
+def test_a_file_system_that_cannot_say_where_holes_are_gets_every_byte(
+    source: Path, target: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (source / "sparse").open("wb") as handle:
+        handle.seek(1 << 20)
+        handle.write(b"end")
+    real = os.lseek
+
+    def refuse(fd: int, at: int, how: int) -> int:
+        if how in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(fd, at, how)
+
+    monkeypatch.setattr(os, "lseek", refuse)
+    copied()
+
+    assert (source / "sparse").read_bytes() == (target / "sparse").read_bytes()
+
+
+@pytest.mark.parametrize("refused", [(), ("copy_file_range",), ("copy_file_range", "sendfile")])
+@pytest.mark.parametrize("code", ["EXDEV", "EIO"])
+def test_bytes_find_another_way_where_the_kernel_has_none(
+    refused: tuple[str, ...],
+    code: str,
+    source: Path,
+    target: Path,
+    copied: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = os.urandom(3 << 20)
+    for name in ("one", "two"):
+        (source / name).write_bytes(content)
+    for name in refused:
+        monkeypatch.setattr(os, name, _refusing(getattr(errno, code)))
+    done = copied()
+
+    assert [content] * 2 == [(target / name).read_bytes() for name in ("one", "two")]
+    assert (6 << 20, []) == (done.bytes, done.skipped)
+
+
+def test_attributes_are_kept_but_for_those_that_give_privilege(
+    source: Path, target: Path, copied: Callable
+) -> None:
+    (source / "file").write_text("x")
+    (source / "folder").mkdir()
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    try:
+        for name in ("file", "folder"):
+            os.setxattr(source / name, "user.note", b"v\0bin")
+        os.setxattr(source / "file", "security.capability", capability)
+    except OSError:
+        pytest.skip("this file system, or this user, has no attributes")
+    copied()
+
+    assert ["user.note"] * 2 == [*os.listxattr(target / "file"), *os.listxattr(target / "folder")]
+    assert b"v\0bin" == os.getxattr(target / "file", "user.note")
+
+
+@pytest.mark.parametrize("code", ["ENOTSUP", "EPERM", "ENOSPC", "E2BIG"])
+def test_a_volume_without_attributes_gets_the_files_all_the_same(
+    code: str, source: Path, target: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "file").write_text("x")
+    try:
+        os.setxattr(source / "file", "user.note", b"v")
+    except OSError:
+        pytest.skip("this file system has no attributes")
+    monkeypatch.setattr(os, "setxattr", _refusing(getattr(errno, code)))
+    done = copied()
+
+    assert ("x", []) == ((target / "file").read_text(), done.skipped)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners are root's to give")
+def test_owners_are_kept(source: Path, target: Path, copied: Callable, plant: Callable) -> None:
+    plant(source, {"a/file": "x", "link": Path("a"), "ours": "y"})
+    for name in ("a", "a/file", "link"):
+        os.chown(source / name, 1234, 4321, follow_symlinks=False)
+    done = copied()
+
+    found = [os.lstat(target / name) for name in ("a", "a/file", "link", "ours")]
+    assert [(1234, 4321)] * 3 + [(0, 0)] == [(info.st_uid, info.st_gid) for info in found]
+    assert done.owners_kept
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="owners are root's to give")
+def test_an_export_that_gives_no_owners_is_asked_once(
+    source: Path, copied: Callable, plant: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(source, {f"file{n}": "x" for n in range(20)})
+    for n in range(20):
+        os.chown(source / f"file{n}", 1234, 1234)
+    asked = []
+
+    def refuse(*args: object, **_: object) -> None:
+        asked.append(args)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    done = copied(threads=1)
+
+    assert (20, [], False, 1) == (done.files, done.skipped, done.owners_kept, len(asked))
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_the_umask_has_no_say(
+    umask: int, source: Path, target: Path, copied: Callable, plant: Callable
+) -> None:
+    plant(source, {"wide/file": "x"})
+    (source / "wide").chmod(0o777)
+    (source / "wide/file").chmod(0o666)
+    before = os.umask(umask)
+    try:
+        copied()
+    finally:
+        after = os.umask(before)
+
+    assert (0o777, 0o666) == tuple(
+        stat.S_IMODE(os.lstat(target / name).st_mode) for name in ("wide", "wide/file")
+    )
+    assert umask == after
+
+
+def test_a_file_that_changes_once_is_taken_again_and_one_that_always_does_is_listed(
+    source: Path, target: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("once", "always", "still"):
+        (source / name).write_text("before")
+    inode = {name: (source / name).stat().st_ino for name in ("once", "always", "still")}
+    changed: list[str] = []
+    real = os.read
+
+    def read(fd: int, count: int) -> bytes:
+        data = real(fd, count)
+        for name in ("once", "always"):
+            mine = os.fstat(fd).st_ino == inode[name]
+            if mine and not (name == "once" and name in changed):
+                changed.append(name)
+                with (source / name).open("a") as handle:
+                    handle.write("+")
+        return data
+
+    monkeypatch.setattr(os, "read", read)
+    done = copied(in_kernel=False)
+
+    assert ["once", "still"] == sorted(os.listdir(target))
+    assert ("before+", "before") == tuple((target / n).read_text() for n in ("once", "still"))
+    assert [("always", "it changed while it was copied")] == done.skipped
+
+
+def test_a_file_that_becomes_a_fifo_is_not_waited_for(
+    source: Path, target: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "file").write_text("x")
+    real = os.open
+
+    def swapped(path: object, flags: int, *args: int, **more: object) -> int:
+        if path == "file" and flags & os.O_ACCMODE == os.O_RDONLY and not flags & os.O_DIRECTORY:
+            (source / "file").unlink()
+            os.mkfifo(source / "file")
+        return real(path, flags, *args, **more)
+
+    monkeypatch.setattr(os, "open", swapped)
+    done = copied()
+
+    assert [] == os.listdir(target)
+    assert ["file"] == [name for name, _ in done.skipped]
+
+
+@pytest.mark.parametrize("code", ["EINVAL", "EILSEQ", "ENAMETOOLONG"])
+def test_a_name_that_the_volume_does_not_take_is_listed(
+    code: str, source: Path, target: Path, copied: Callable, plant: Callable, monkeypatch
+) -> None:
+    plant(source, {"bad:file": "x", "bad:folder/in/deep": "y", "good": "z", "bad:link": Path("g")})
+    for name in ("open", "mkdir", "symlink"):
+        monkeypatch.setattr(os, name, _refusing_names(getattr(os, name), getattr(errno, code)))
+    done = copied()
+
+    assert ["good"] == os.listdir(target)
+    assert ["bad:file", "bad:folder", "bad:link"] == sorted(name for name, _ in done.skipped)
+
+
+@pytest.mark.parametrize("code", ["EPERM", "ENOTSUP", "ENOSYS"])
+def test_a_volume_without_symbolic_links_gets_all_else(
+    code: str, source: Path, target: Path, copied: Callable, plant: Callable, monkeypatch
+) -> None:
+    plant(source, {"link": Path("file"), "file": "x"})
+    monkeypatch.setattr(os, "symlink", _refusing(getattr(errno, code)))
+    done = copied()
+
+    assert (["file"], ["link"]) == (os.listdir(target), [name for name, _ in done.skipped])
+
+
+def test_an_error_of_close_ends_the_copy(
+    source: Path, target: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS, where a full volume takes every write."""
+    (source / "file").write_text("x")
+    real = os.close
+
+    def close(fd: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        real(fd)
+        if name == str(target / "file"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "close", close)
+    with pytest.raises(OSError, match="No space"):
+        copied()
+    monkeypatch.undo()
+
+    assert [] == os.listdir(target)
+
+
+def test_the_time_is_given_after_the_close(
+    source: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object with the right time is whole: that is what a killed copy is taken up by."""
+    (source / "file").write_text("x")
+    real = os.utime
+
+    def utime(path: object, *args: object, **more: object) -> None:
+        if path == "file":
+            links = [_link(fd) for fd in _descriptors()]
+            assert not any(link.endswith("target/file") for link in links)
+        real(path, *args, **more)
+
+    monkeypatch.setattr(os, "utime", utime)
+
+    assert 1 == copied().files
+
+
+def test_a_copy_that_was_cut_short_is_taken_up(
+    source: Path, target: Path, copied: Callable, plant: Callable, tree: Callable
+) -> None:
+    plant(source, {"a/done": "one", "a/torn": "two", "late/new": "three", "link": Path("a"),
+                   "old": "same size", "one": "x"})  # fmt: skip
+    (source / "two").hardlink_to(source / "one")
+    copied()
+    before = (target / "a/done").stat().st_ino
+    (target / "a/torn").write_text("t")
+    (target / "old").write_text("emas size")
+    (target / "late/new").unlink()
+    (target / "late").rmdir()
+    done = copied(resume=True)
+
+    assert tree(source) == tree(target)
+    assert before == (target / "a/done").stat().st_ino
+    assert (target / "one").stat().st_ino == (target / "two").stat().st_ino
+    assert 3 == done.reused  # a/done, link, one
+
+
+def test_a_file_with_holes_is_never_taken_for_whole(
+    source: Path, target: Path, copied: Callable
+) -> None:
+    with (source / "sparse").open("wb") as handle:
+        handle.seek(1 << 20)
+        handle.write(b"end")
+    copied()
+    info = (source / "sparse").stat()
+    with (target / "sparse").open("r+b") as handle:
+        handle.truncate(0)
+        handle.truncate(info.st_size)
+    os.utime(target / "sparse", ns=(info.st_atime_ns, info.st_mtime_ns))
+    done = copied(resume=True)
+
+    assert (source / "sparse").read_bytes() == (target / "sparse").read_bytes()
+    assert 0 == done.reused
+
+
+def test_what_is_to_come_is_told_before_the_first_write(
+    source: Path, target: Path, copied: Callable, plant: Callable
+) -> None:
+    plant(source, {"a/b": "12345", "c": "x" * 100_000, "d/": None})
+    with (source / "sparse").open("wb") as handle:
+        handle.truncate(1 << 30)
+    heard: list[tuple[int, int]] = []
+
+    def fits(size: int, objects: int) -> None:
+        heard.append((size, objects))
+        assert [] == os.listdir(target)
+        raise MemoryError("does not fit")
+
+    with pytest.raises(MemoryError):
+        copied(fits=fits)
+
+    assert [(100_005, 5)] == heard
+    assert [] == os.listdir(target)
+
+
+def test_a_tree_of_many_parts_is_copied_and_counted_whole(
+    source: Path, copied: Callable, plant: Callable, tree: Callable, target: Path, monkeypatch
+) -> None:
+    """With parts of three entries: folders go on in the next part, links reach over parts."""
+    monkeypatch.setattr(walk, "_ENTRIES", 3)
+    monkeypatch.setattr(walk, "_FOLDERS", 2)
+    plant(source, {f"d{n % 5}/e{n % 3}/f{n}": str(n) for n in range(40)})
+    plant(source, {f"flat/{n}": "x" for n in range(20)})
+    (source / "zlast").hardlink_to(source / "d0/e0/f0")
+    (source / "d1/e1").chmod(0o555)
+    os.utime(source / "flat", ns=(OLD, OLD))
+    told: list[tuple[int, int]] = []
+    done = copied(fits=lambda *counts: told.append(counts))
+
+    assert tree(source) == tree(target)
+    assert OLD == (target / "flat").stat().st_mtime_ns
+    assert (target / "zlast").stat().st_ino == (target / "d0/e0/f0").stat().st_ino
+    assert (60, 82) == (done.files, told[0][1])
+    assert [] == [fd for fd in _descriptors() if "/source" in _link(fd) or "/target" in _link(fd)]
+
+
+def test_only_what_is_asked_for_is_copied(
+    source: Path, target: Path, copied: Callable, plant: Callable, tree: Callable
+) -> None:
+    plant(source, {"a/b/c": "x", "a/b/d": "y", "e": "z", "f/g": "w"})
+    copied(only=("a/b/c", "e"))
+
+    assert {"a", "a/b", "a/b/c", "e"} == set(tree(target))
+
+
+def test_more_than_the_named_are_counted(
+    source: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy, "NAMED", 3)
+    for number in range(10):
+        os.mkfifo(source / f"fifo{number}")
+    done = copied()
+
+    assert (3, 10) == (len(done.skipped), done.skipped_total)
+
+
+def test_neighbours_are_in_different_folders_and_the_fullest_begins() -> None:
+    def folder(name: str, count: int, target: int = 3) -> walk.Folder:
+        files = [(f"{name}{n}", None) for n in range(count)]
+        return walk.Folder(name, None, files=files, target=target)
+
+    part = [
+        folder("a", 2),
+        folder("b", 4),
+        folder("none", 0),
+        folder("gone", 3, -1),
+        folder("c", 1),
+    ]
+
+    order = ["b0", "a0", "c0", "b1", "a1", "b2", "b3"]
+    assert order == [name for _, name, _ in interleaved(part)]
+
+
+def _descriptors() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/fd")]
+
+
+def _link(fd: int) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return ""
+
+
+def _refusing_names(real: Callable, code: int) -> Callable[..., object]:
+    def refuse(*args: object, **more: object) -> object:
+        made = args[1] if real.__name__ == "symlink" else args[0]
+        reads = real.__name__ == "open" and args[1] & os.O_ACCMODE == os.O_RDONLY
+        if isinstance(made, str) and made.startswith("bad:") and not reads:
+            raise OSError(code, os.strerror(code))
+        return real(*args, **more)
+
+    return refuse
 
 
 def _refusing(code: int) -> Callable[..., None]:
