@@ -219,8 +219,9 @@ def test_a_planted_name_for_a_base_is_none(step: HomeUpgrade) -> None:
 def test_a_marker_in_the_image_is_no_default(step: HomeUpgrade) -> None:
     Path(step.seed.source, MARKER).write_text("of the older script\n")
     before = Path(step.seed.target, MARKER).read_text()
-    step.apply(_tell)
 
+    assert MARKER not in step.merge(dry_run=True)
+    step.apply(_tell)
     assert before == Path(step.seed.target, MARKER).read_text()
     assert not (state(step) / "defaults-new" / MARKER).exists()
 
