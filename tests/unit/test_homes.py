@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from workspace_agent import consult
-from workspace_agent.app import engine, homes
+from workspace_agent.app import engine, homes, look
 from workspace_agent.app.boot import workspace_steps
 from workspace_agent.app.engine import Opening
 from workspace_agent.config.schema import HomeSection, Profile
@@ -125,3 +126,12 @@ def test_the_step_is_in_the_list_where_it_is_wanted(
     here = opening(**keys)
 
     assert names == [step.name for step in workspace_steps(here.profile, here.facts)]
+
+
+def test_status_waits_for_no_hung_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+
+    assert "an answer" == look._in_time(lambda: "an answer")
+    monkeypatch.setattr(look, "_PATIENCE", 0.01)
+    assert "" == look._in_time(lambda: str(never.wait()))
+    never.set()

@@ -99,7 +99,8 @@ class _Seeding:
         key = key_of(source, self._step.image, self._step.exclude)
         with Stage(self._state, self._step.boot_id, key) as stage, SafeRoot.at(source) as root:
             prune = self._pruned()
-            image = fingerprint(root, (*self._step.exclude, *self._step.moved), prune)
+            left_out = (*self._step.exclude, *self._step.moved)
+            image = fingerprint(root, left_out, prune, self._alive)
             copied = self._copy(root, stage, prune)
             mode = self._mode()
             self._fields = marker.fields(self._step.boot_id, mode, source, image, copied)
