@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from workspace_agent.host import copy, safe_root, walk
-from workspace_agent.host.copy import Copied, copy_tree, interleaved
+from workspace_agent.host.copy import Copied, copy_tree, in_turn
 from workspace_agent.host.safe_root import SafeRoot
 
 OLD = 1_500_000_000_123_456_789
@@ -684,19 +684,19 @@ def test_more_than_the_named_are_counted(
 
 def test_neighbours_are_in_different_folders_and_the_fullest_begins() -> None:
     def folder(name: str, count: int, target: int = 3) -> walk.Folder:
-        files = [(f"{name}{n}", None) for n in range(count)]
+        files = [(f"{name}{n}", None) for n in reversed(range(count))]
         return walk.Folder(name, None, files=files, target=target)
 
-    part = [
-        folder("a", 2),
-        folder("b", 4),
-        folder("none", 0),
-        folder("gone", 3, -1),
-        folder("c", 1),
-    ]
+    def order(together: Callable[[], bool]) -> list[str]:
+        counts = {"a": 2, "b": 4, "none": 0, "c": 1}
+        part = [*(folder(*row) for row in counts.items()), folder("refused", 3, -1)]
+        return [name for _, name, _ in in_turn(part, together)]
 
-    order = ["b0", "a0", "c0", "b1", "a1", "b2", "b3"]
-    assert order == [name for _, name, _ in interleaved(part)]
+    late = iter([False] * 2 + [True] * 9)
+
+    assert ["b0", "a0", "c0", "b1", "a1", "b2", "b3"] == order(lambda: True)
+    assert ["b0", "b1", "b2", "b3", "a0", "a1", "c0"] == order(lambda: False)
+    assert ["b0", "b1", "b2", "a0", "c0", "b3", "a1"] == order(lambda: next(late))
 
 
 def _descriptors() -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 from time import monotonic
@@ -116,7 +117,7 @@ class _Copy:
         self._crew = Crew(pace, self._pulse)
         self._rights = Rights()
         self._lock = threading.Lock()
-        self._few = threading.Semaphore(_LARGE_AT_ONCE)
+        self._few, self._many = threading.Semaphore(_LARGE_AT_ONCE), nullcontext()
         self._done = Copied()
         self._total = self._objects = 0
         self._firsts: dict[tuple[int, int], tuple[str, int]] = {}
@@ -181,7 +182,7 @@ class _Copy:
         self, part: list[Folder], again: list[tuple[Folder, str, os.stat_result]]
     ) -> Iterator[tuple[Folder, str, os.stat_result]]:
         """List what has to be copied; further names of a file are put off into *again*."""
-        for folder, name, info in interleaved(part):
+        for folder, name, info in in_turn(part, self._is_together):
             if info.st_nlink > 1 and stat.S_ISREG(info.st_mode):
                 key = (info.st_dev, info.st_ino)
                 if key in self._firsts:
@@ -199,12 +200,8 @@ class _Copy:
                 reused = 1
             elif stat.S_ISLNK(info.st_mode):
                 copy_link(source, target, name, info, self._rights)
-            elif info.st_size < _LARGE:
-                info = copy_file(
-                    source, target, name, info, self._ways, self._rights, self._moved
-                )  # fmt: skip
             else:
-                with self._few:
+                with self._few if info.st_size >= _LARGE else self._many:
                     info = copy_file(
                         source, target, name, info, self._ways, self._rights, self._moved
                     )  # fmt: skip
@@ -244,6 +241,9 @@ class _Copy:
         os.close(folder.target)
         folder.target = -1
 
+    def _is_together(self) -> bool:
+        return self._pace.threads > 1
+
     def _moved(self) -> None:
         if self._crew.alone:
             self._pulse()
@@ -260,19 +260,24 @@ class _Copy:
         self._tell(text)
 
 
-def interleaved(part: Iterable[Folder]) -> Iterator[tuple[Folder, str, os.stat_result]]:
-    """List the files of all folders in turn, one of each, those of the fullest folder first.
+def in_turn(
+    part: Iterable[Folder], together: Callable[[], bool]
+) -> Iterator[tuple[Folder, str, os.stat_result]]:
+    """List the files of all folders, those of the fullest first; they are used up.
 
-    Names in one folder are made one by one, by the kernel and by NFS: the fullest folder takes
+    One folder after the other, as a disk likes it, until many work *together*: then one of each
+    in turn. Names in one folder are made one by one, by the kernel and by NFS: the fullest takes
     longest whatever else happens, and two neighbours in one folder wait for each other.
     """
     full = [folder for folder in part if folder.files and folder.target >= 0]
     full.sort(key=lambda folder: -len(folder.files))
-    for number in range(len(full[0].files) if full else 0):
+    for folder in full:
+        files = folder.files
+        while files and not together():
+            yield folder, *files.pop()
+    while full := [folder for folder in full if folder.files]:
         for folder in full:
-            if number >= len(folder.files):
-                break
-            yield folder, *folder.files[number]
+            yield folder, *folder.files.pop()
 
 
 def _depth(folder: Folder) -> int:
