@@ -43,7 +43,7 @@ def mounted(mount: Path, back: Path, options: str = "") -> Iterator[Volume]:
     if os.geteuid() != 0 or missing or not Path("/dev/fuse").exists():
         pytest.skip("needs root, /dev/fuse, and apt-get install gcc pkg-config libfuse3-dev fuse3")
     for folder in (mount, back):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     argv = [SLOWVOL, "up", str(back), str(mount), *([options] if options else [])]
     up = subprocess.run(argv, capture_output=True, check=False)
     if up.returncode == 3:

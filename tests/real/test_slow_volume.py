@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from agents import wait_until
+from slow_volumes import mounted
+
+from workspace_agent.app.boot import run
+from workspace_agent.model.outcome import Report, Status
+from workspace_agent.steps.home import HomeSeed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agents import Place
     from slow_volumes import Volume
 
@@ -135,3 +142,25 @@ def test_a_first_copy_that_takes_too_long_goes_on_beside_the_workload(
     assert "(home.late)" in started.err
     assert 0 == again.wait()
     assert f"HOME={place.volume}/home\n40\n" == again.out
+
+
+def test_a_home_that_is_made_costs_four_requests_and_changes_nothing(tmp_path: Path) -> None:
+    """On a mount whose names nobody has asked for yet, as in a fresh pod."""
+    image = tmp_path / "image"
+    image.mkdir()
+    (image / ".bashrc").write_text("default\n")
+
+    def step(volume: Volume) -> HomeSeed:
+        state = str(volume.mount / ".workspace-agent")
+        home = str(volume.mount / "home")
+        return HomeSeed(str(image), home, ".packet-init", state, (str(volume.mount),), boot_id="b")
+
+    with mounted(tmp_path / "first", tmp_path / "back") as first:
+        (first.mount / ".workspace-agent").mkdir()
+        made = run([step(first)], Report())
+    with mounted(tmp_path / "second", tmp_path / "back") as second:
+        again = run([step(second)], Report())
+        stats = second.stats()
+
+    assert [Status.CHANGED, Status.OK] == [one.rows[0].status for one in (made, again)]
+    assert (0, 4) == (stats["mutations"], stats["total"])
