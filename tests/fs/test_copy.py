@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -619,6 +620,59 @@ def test_a_file_with_holes_is_never_taken_for_whole(
 
     assert (source / "sparse").read_bytes() == (target / "sparse").read_bytes()
     assert 0 == done.reused
+
+
+@pytest.mark.parametrize("code", ["EMFILE", "ENFILE", "ENOMEM"])
+@pytest.mark.parametrize("call", ["open", "scandir"])
+def test_what_no_file_is_to_blame_for_ends_the_copy(
+    code: str, call: str, source: Path, copied: Callable, plant: Callable, monkeypatch
+) -> None:
+    """Else a home of which everything was left out would count as made."""
+    plant(source, {"a/b": "x", "c": "y"})
+    number = getattr(errno, code)
+    real = getattr(os, call)
+
+    def refuse(path: object, *args: int, **more: object) -> object:
+        if call == "scandir" or (path == "c" and args[0] & os.O_ACCMODE == os.O_RDONLY):
+            raise OSError(number, os.strerror(number))
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        copied()
+
+
+def test_few_descriptors_are_enough(
+    source: Path, target: Path, copied: Callable, plant: Callable, tree: Callable
+) -> None:
+    plant(source, {f"d{n}/e{n}/f": "x" for n in range(150)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(_descriptors()) + 90, hard))
+    try:
+        copied()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert tree(source) == tree(target)
+
+
+def test_a_tree_deeper_than_a_path_can_be_is_copied_as_far_as_it_goes(
+    source: Path, target: Path, copied: Callable
+) -> None:
+    fd = os.open(source, os.O_RDONLY)
+    for _ in range(30):
+        os.mkdir("d" * 200, dir_fd=fd)
+        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+        os.close(os.open("file", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=inner))
+        os.close(fd)
+        fd = inner
+    os.close(fd)
+    done = copied()
+    subprocess.run(["rm", "-rf", source], check=True)  # the test's own clean-up cannot
+
+    if safe_root._call != [None]:
+        assert 15 <= done.files < 30
+        assert ["File name too long"] == [why for _, why in done.skipped]
 
 
 def test_what_is_to_come_is_told_before_the_first_write(

@@ -140,3 +140,15 @@ def test_a_root_without_layers_has_no_key(known: dict) -> None:
 
     assert "" == key_of("/usr", "")
     assert "" != key_of("/usr", "told")
+
+
+def test_after_an_error_a_stage_that_cannot_be_removed_is_not_taken_up(
+    state: SafeRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the error lost nobody knows."""
+    monkeypatch.setattr(SafeRoot, "remove_tree", lambda *_: None)
+    with pytest.raises(OSError, match="lost"), Stage(state, "failed", "key") as stage:
+        stage.tree.commit("half", "copied")
+        raise OSError("lost")
+    with Stage(state, "mine", "key") as stage:
+        assert (False, []) == (stage.resumed, stage.tree.names())

@@ -7,6 +7,7 @@ are in different folders, and the largest folder begins first.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -168,7 +169,13 @@ class _Copy:
         if folder.refused:
             return
         if folder.target < 0:
-            folder.target = self._target.open(folder.below, FOLDER)
+            try:
+                folder.target = self._target.open(folder.below, FOLDER)
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                folder.refused = True  # as in the source, which has told so
+                return
             with self._lock:
                 self._open.add(folder)
         for inner in folder.folders:

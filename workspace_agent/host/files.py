@@ -137,9 +137,9 @@ def remove(path: str, dir_fd: int | None = None) -> None:
 
 def write_all(fd: int, data: bytes) -> None:
     """Write the whole of *data*; short writes go on, errors raise OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])
 
 
 def sync_dir(path: str, dir_fd: int | None = None) -> None:

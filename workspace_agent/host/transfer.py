@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 
 from workspace_agent.host import files
+from workspace_agent.host.walk import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def _end_unless(harmless: frozenset[int], error: OSError) -> NoReturn:
 
 
 def _left_out(error: OSError) -> LeftOutError:
-    return LeftOutError(os.strerror(error.errno or 0))
+    return LeftOutError(reason(error))
 
 
 def _copy_range(reader: int, writer: int, count: int) -> int:

@@ -6,6 +6,7 @@ opened at all.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 # What one part holds at most: entries for the memory, folders for the descriptors, of which each
 # takes three (its source, its listing, its target).
 _ENTRIES, _FOLDERS = 20_000, 2000
+
+# What else is open: two or three files of each of 64 threads, and a boot's own.
+_OTHERS = 232
+
+# No file is to blame for these, and the next one would meet the same.
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 @dataclass(eq=False)
@@ -76,22 +83,31 @@ class Walk:
     ) -> None:
         self._source, self._prune, self._exclude, self._skip = source, prune, exclude, skip
         self._only = None if only is None else _with_folders(only)
+        self._choosy = bool(exclude) or only is not None
         top = os.fstat(source.fd)
         self._device = top.st_dev
         self._pending = [Folder("", top)]
+        self._open: set[Folder] = set()
         self._most = _folders_at_once()
 
     def __iter__(self) -> Iterator[list[Folder]]:
-        while self._pending:
-            part = self._part()
-            try:
+        try:
+            while self._pending:
+                part = self._part()
                 yield part
-            finally:
                 for folder in part:
                     folder.files, folder.folders = [], []
-                    if folder.ended and folder.source >= 0:
-                        os.close(folder.source)
-                        folder.source = -1
+                    if folder.ended:
+                        self._close(folder)
+        finally:
+            for folder in tuple(self._open):
+                self._close(folder)
+
+    def _close(self, folder: Folder) -> None:
+        if folder in self._open:
+            self._open.remove(folder)
+            os.close(folder.source)
+            folder.source = -1
 
     @property
     def complete(self) -> bool:
@@ -114,6 +130,7 @@ class Walk:
         try:
             if folder.listing is None:
                 folder.source = self._source.open(folder.below, FOLDER)
+                self._open.add(folder)
                 folder.listing = os.scandir(folder.source)
             for count, entry in enumerate(folder.listing, 1):
                 self._sort(folder, entry)
@@ -125,29 +142,33 @@ class Walk:
         return len(folder.files) + len(folder.folders) + 1
 
     def _sort(self, folder: Folder, entry: os.DirEntry[str]) -> None:
-        path = folder.path(entry.name)
-        if any(matches(path, glob) for glob in self._exclude):
-            return
-        if self._only is not None and path not in self._only:
+        if self._choosy and not self._is_wanted(folder.path(entry.name)):
             return
         try:
             info = entry.stat(follow_symlinks=False)
         except OSError as error:
-            self._skip(path, reason(error))
+            self._skip(folder.path(entry.name), reason(error))
             return
         kind = stat.S_IFMT(info.st_mode)
         if kind in (stat.S_IFREG, stat.S_IFLNK):
             folder.files.append((entry.name, info))
         elif kind != stat.S_IFDIR:
-            self._skip(path, "a special file")
+            self._skip(folder.path(entry.name), "a special file")
         elif info.st_dev != self._device:
-            self._skip(path, "on another device")
+            self._skip(folder.path(entry.name), "on another device")
         elif (info.st_dev, info.st_ino) not in self._prune:
-            folder.folders.append(Folder(path, info, folder))
+            folder.folders.append(Folder(folder.path(entry.name), info, folder))
+
+    def _is_wanted(self, path: str) -> bool:
+        if self._only is not None and path not in self._only:
+            return False
+        return not any(matches(path, glob) for glob in self._exclude)
 
 
 def reason(error: OSError) -> str:
-    """Say why something was left out."""
+    """Say why something is left out; raises *error* where it says nothing about that thing."""
+    if error.errno in _OURS:
+        raise error
     return os.strerror(error.errno or 0)
 
 
@@ -162,8 +183,8 @@ def _with_folders(paths: Collection[str]) -> set[str]:
 
 
 def _folders_at_once() -> int:
-    """Return how many folders may be open, with room left for what others have open."""
+    """Return how many folders may be open at once."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        max(16, min(_FOLDERS, (limit - 256) // 3)) if limit != resource.RLIM_INFINITY else _FOLDERS
-    )
+    if limit == resource.RLIM_INFINITY:
+        return _FOLDERS
+    return max(1, min(_FOLDERS, (limit - min(limit * 2 // 3, _OTHERS)) // 3))

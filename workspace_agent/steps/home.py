@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from workspace_agent.host import files
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 # A person's home outside a container is copied only if it is as small as an image's:
 # nobody who tries the agent on a laptop means to copy 100 GB of it.
 SMALL_ENTRIES, SMALL_BYTES = 2000, 64 << 20
+
+# Each piece of a copy is a request there, and in-kernel copying makes small ones.
+_REQUESTS = ("fuse", "virtiofs", "9p")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,20 @@ class HomeSeed:
     def was_made(self) -> bool:
         """Say whether a home was made here once: a missing marker then means "again"."""
         return files.exists(f"{self.state}/{layout.SEEDED_IN_STATE}")
+
+    def pruned(self) -> set[tuple[int, int]]:
+        """Return the folders, by device and inode, that are no part of the image's home."""
+        found = set()
+        for path in (*self.prune, self.target, self.state):
+            with suppress(OSError):
+                info = os.stat(path)
+                found.add((info.st_dev, info.st_ino))
+        return found
+
+    @property
+    def in_kernel(self) -> bool:
+        """Whether the kernel copies to this volume in pieces that are large enough."""
+        return not self.kind.startswith(_REQUESTS)
 
     def _is_blocked(self) -> bool:
         try:

@@ -40,9 +40,6 @@ _TRIES = 3
 # A copy takes a little more than its bytes and objects: folders, partly used blocks.
 _MORE, _INODES = 1.02, 1000
 
-# Each piece of a copy is a request there, and in-kernel copying makes small ones.
-_REQUESTS = ("fuse", "virtiofs", "9p")
-
 
 def seed(step: HomeSeed, tell: Callable[[str], None]) -> Problem | None:
     """Make the home of *step*; returns what is not right about it although it is made."""
@@ -89,7 +86,7 @@ class _Seeding:
                 if last and not step.is_made():
                     raise
         if not step.was_made():
-            sweep(self._state)
+            sweep(self._state, self._alive)
             found = marker.read(f"{step.target}/{step.marker}")
             marker.record(self._state, step.boot_id, found)
         return self._apart()
@@ -97,8 +94,9 @@ class _Seeding:
     def _make(self) -> None:
         source = self._source()
         key = key_of(source, self._step.image, self._step.exclude)
-        with Stage(self._state, self._step.boot_id, key) as stage, SafeRoot.at(source) as root:
-            prune = self._pruned()
+        stage = Stage(self._state, self._step.boot_id, key, self._alive)
+        with stage, SafeRoot.at(source) as root:
+            prune = self._step.pruned()
             left_out = (*self._step.exclude, *self._step.moved)
             image = fingerprint(root, left_out, prune, self._alive)
             copied = self._copy(root, stage, prune)
@@ -118,7 +116,7 @@ class _Seeding:
             exclude=step.exclude,
             only=() if _is_home_itself(source, step.target) else None,
             threads=step.threads,
-            in_kernel=not step.kind.startswith(_REQUESTS),
+            in_kernel=step.in_kernel,
             resume=stage.resumed,
             fits=(lambda *_: None) if stage.resumed else self._fits,
             tell=self._alive,
@@ -172,16 +170,6 @@ class _Seeding:
         if not os.path.isdir(step.skeleton):
             raise AgentError(self._too_big())
         return step.skeleton
-
-    def _pruned(self) -> set[tuple[int, int]]:
-        found = set()
-        for path in (*self._step.prune, self._step.target, self._step.state):
-            try:
-                info = os.stat(path)
-            except OSError:
-                continue
-            found.add((info.st_dev, info.st_ino))
-        return found
 
     def _fits(self, needed: int, objects: int) -> None:
         """Refuse before the first write what cannot be finished."""

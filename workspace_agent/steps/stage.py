@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 
 from workspace_agent.host import files
+from workspace_agent.host.ticker import Ticker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workspace_agent.host.safe_root import SafeRoot
 
 PREFIX = "stage-"
@@ -20,15 +23,21 @@ class Stage:
     """The stage of boot *boot_id* in the folder *state*; a context that leaves nothing behind.
 
     A stage that a killed boot left with the same *key* is taken up, and *resumed* says so. An
-    empty key is like no other.
+    empty key is like no other. *tell* hears of a long removal at the end.
     """
 
     tree: SafeRoot
 
-    def __init__(self, state: SafeRoot, boot_id: str, key: str = "") -> None:
+    def __init__(
+        self,
+        state: SafeRoot,
+        boot_id: str,
+        key: str = "",
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.name = f"{PREFIX}{boot_id}"
         self.resumed = False
-        self._state, self._key = state, key
+        self._state, self._key, self._tell = state, key, tell
 
     def __enter__(self) -> Stage:
         try:
@@ -48,7 +57,10 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.tree.fd)
-        self._state.remove_tree(self.name)
+        # First of all: after an error, what cannot be removed must not be taken up either.
+        self._state.remove(f"{self.name}/{_KEY}")
+        with Ticker(self._tell, "removing what is left of a copy"):
+            self._state.remove_tree(self.name)
 
     def put(self, name: str, text: str) -> None:
         """Write the file *name* in the tree, where a killed boot leaves no draft of it: who takes
@@ -69,12 +81,13 @@ class Stage:
         return False
 
 
-def sweep(state: SafeRoot) -> None:
+def sweep(state: SafeRoot, tell: Callable[[str], None] = lambda _: None) -> None:
     """Remove what killed boots left in *state*. A live one's stage may be among them: only for
     who knows that no stage has anything to publish any more.
     """
     for name in _stages(state):
-        state.remove_tree(name)
+        with Ticker(tell, "removing what is left of a copy"):
+            state.remove_tree(name)
 
 
 def key_of(source: str, image: str, *more: object) -> str:

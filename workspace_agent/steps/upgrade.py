@@ -120,14 +120,15 @@ class HomeUpgrade:
         try:
             if not lease.take(lambda: bool(image) and base_of(at.state) == image, tell):
                 return True
-            with Stage(at.state, self.seed.boot_id) as stage:
+            with Stage(at.state, self.seed.boot_id, tell=alive) as stage:
                 copy_tree(
                     at.image,
                     stage.tree,
-                    prune=self.pruned(at),
+                    prune=self.seed.pruned(),
                     exclude=(*self.seed.exclude, self.seed.marker),
                     only=paths,
                     threads=self.seed.threads,
+                    in_kernel=self.seed.in_kernel,
                     tell=alive,
                 )
                 self.seed.sync(at.state.fd)
@@ -136,7 +137,9 @@ class HomeUpgrade:
                 merge = Merge(at.state, self.backup, layout.BESIDE_IN_STATE, True, lease.held)
                 merge.lay(stage.tree, at.home)
                 self.seed.sync(at.state.fd)
-            sweep(at.state)  # the home is made and the lease is ours: nobody has a stage in use
+            sweep(
+                at.state, alive
+            )  # the home is made and the lease is ours: nobody has a stage in use
         except NotOursError:
             return False
         finally:
@@ -153,7 +156,7 @@ class HomeUpgrade:
             base, image = base_of(at.state), self.fingerprint(at)
             known = Manifest.of(at.state, base)
             if base == image:
-                found = manifest.defaults(at.image, self._left_out, self.pruned(at))
+                found = manifest.defaults(at.image, self._left_out, self.seed.pruned())
                 return known is not None or manifest.write(at.state, image, found)
             like = {"format": 1, "image": image, "base": known.image if known else ""}
             if not report or _note(at.state, image).items() >= like.items():
@@ -166,13 +169,15 @@ class HomeUpgrade:
 
     def fingerprint(self, at: Places, tell: Callable[[str], None] = lambda _: None) -> str:
         """Return which defaults the image has."""
-        return manifest.fingerprint(at.image, self._left_out, self.pruned(at), tell)
+        return manifest.fingerprint(at.image, self._left_out, self.seed.pruned(), tell)
 
     def verdicts(
         self, at: Places, base: Manifest | None, *, closely: bool = False
     ) -> Iterator[tuple[str, Verdict]]:
         """Yield what became of every default, as `compare` does; the marker is none."""
-        found = compare(base, at.image, at.home, self._left_out, self.pruned(at), closely=closely)
+        found = compare(
+            base, at.image, at.home, self._left_out, self.seed.pruned(), closely=closely
+        )
         return ((path, verdict) for path, verdict in found if path != self.seed.marker)
 
     @property
@@ -183,14 +188,6 @@ class HomeUpgrade:
     @property
     def _left_out(self) -> tuple[str, ...]:
         return (*self.seed.exclude, *self.seed.moved)
-
-    def pruned(self, at: Places) -> set[tuple[int, int]]:
-        """Return the folders, by device and inode, that are no part of the image's home."""
-        infos = [os.fstat(root.fd) for root in (at.home, at.state)]
-        for path in self.seed.prune:
-            with suppress(OSError):
-                infos.append(os.stat(path))
-        return {(info.st_dev, info.st_ino) for info in infos}
 
     @contextmanager
     def places(self, *, blind: bool = False) -> Iterator[Places]:
