@@ -37,7 +37,9 @@ def copy(engine: str, source: Path, target: Path, *, in_kernel: bool) -> Sample:
     """Copy *source* into the empty folder *target*: wall and CPU seconds of the copy alone."""
     if engine == OURS:
         argv = [sys.executable, "-S", "-I", ONCE, str(source), str(target), str(int(in_kernel))]
-        return json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+        return json.loads(
+            subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+        )
     before, began = _children(), time.perf_counter()
     argv = ["bash", "-o", "pipefail", "-c", PEERS[engine], "copy", str(source), str(target)]
     subprocess.run(argv, check=True)
