@@ -152,7 +152,7 @@ def test_a_ctrl_c_at_a_prompt_ends_the_command_and_not_the_shell(shell) -> None:
 def test_a_ctrl_z_suspends_agent_and_workload_and_fg_resumes_both(shell) -> None:
     shell.type(typed(*READER)).until("\r\nready")
     agent = children(shell.pid)[0]
-    workload = children(agent)[0]
+    workload = shell.foreground
     for _ in range(2):
         shell.type(CTRL_Z).until("Stopped").until("$ ")
         stopped = {state(workload), state(agent)}

@@ -37,9 +37,10 @@ _NO_ATTRIBUTE = _NO_SUCH_RIGHTS | {errno.E2BIG, errno.ENOSPC, errno.ERANGE, errn
 _PRIVILEGED = ("security.", "trusted.")
 KEPT = 0o1777
 
-# Up to here one read and one write; above it the kernel copies, if it can.
+# Up to here one read and one write; above it the kernel copies, if it can. A piece must not take
+# so long that PID 1, which hears of each, would hold the volume for hung.
 _SMALL = 64 << 10
-_PIECE, _IN_KERNEL = 1 << 20, 16 << 20
+_PIECE, _IN_KERNEL = 1 << 20, 4 << 20
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

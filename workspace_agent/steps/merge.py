@@ -69,11 +69,13 @@ class Merge:
     beside: str
     reset: bool
     held: Callable[[], bool] = lambda: True
+    tell: Callable[[str], None] = lambda _: None
     laid: Laid = field(default_factory=Laid)
 
     def lay(self, defaults: SafeRoot, home: SafeRoot, below: str = "") -> Laid:
         """Do it for one folder and all in it."""
         for name in sorted(defaults.names()):
+            self.tell("laying the defaults into the home")
             path = f"{below}/{name}" if below else name
             mine = home.look(name)
             if mine is None:

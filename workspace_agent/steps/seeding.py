@@ -145,7 +145,8 @@ class _Seeding:
         stage.tree.remove(step.marker)
         day = time.strftime("%Y-%m-%d", time.gmtime())
         backup = f"{layout.BACKUP_IN_STATE}/{day}-{step.boot_id}"
-        merge = Merge(self._state, backup, layout.BESIDE_IN_STATE, self._reset, self._lease.held)
+        beside, held = layout.BESIDE_IN_STATE, self._lease.held
+        merge = Merge(self._state, backup, beside, self._reset, held, self._alive)
         with parent.folder(name) as home:
             self._laid = merge.lay(stage.tree, home)
             fields = marker.merged(self._fields, self._laid, backup)

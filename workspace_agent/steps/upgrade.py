@@ -134,7 +134,8 @@ class HomeUpgrade:
                 self.seed.sync(at.state.fd)
                 for path in beside:
                     _put_beside(stage.tree, path, at.state)
-                merge = Merge(at.state, self.backup, layout.BESIDE_IN_STATE, True, lease.held)
+                aside, held = layout.BESIDE_IN_STATE, lease.held
+                merge = Merge(at.state, self.backup, aside, True, held, alive)
                 merge.lay(stage.tree, at.home)
                 self.seed.sync(at.state.fd)
             sweep(
