@@ -13,6 +13,7 @@ from workspace_agent.app.boot import run
 from workspace_agent.config.schema import Profile
 from workspace_agent.host import files
 from workspace_agent.model.outcome import Report, Row, Status
+from workspace_agent.steps.identity import LinkHome
 from workspace_agent.steps.shell import ShellHooks, Wanted
 from workspace_agent.steps.volume import VolumeReady
 
@@ -76,3 +77,13 @@ def test_a_start_up_file_that_is_too_large_to_read_is_left_alone(root: Path) -> 
     run([step], Report())
 
     assert "x" * (2 << 20) == path.read_text()
+
+
+def test_a_folder_to_link_to_is_not_made_through_a_link(root: Path, plant: Callable) -> None:
+    elsewhere = plant(root / "elsewhere", {})
+    plant(root / "volume/home", {".local": elsewhere})
+    plant(root / "image", {})
+    report = run([LinkHome(f"{root}/volume/home", f"{root}/image", (".local/share/",))], Report())
+
+    assert ["volume.link-in-the-way"] == [problem.slug for problem in report.problems]
+    assert [] == os.listdir(elsewhere)

@@ -108,13 +108,20 @@ class LinkHome:
             path, target = self._pair(entry)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             # A link to a folder that is not there would make `mkdir -p` fail on it.
-            os.makedirs(target if entry.endswith("/") else os.path.dirname(target), exist_ok=True)
+            self._make(entry.rpartition("/")[0])
             if files.exists(path) and not os.path.islink(path):
                 os.rename(path, _aside(path))
             temporary = f"{path}.link"
             files.remove(temporary)
             os.symlink(target, temporary)
             os.replace(temporary, path)
+
+    def _make(self, folder: str) -> None:
+        from workspace_agent.host.safe_root import SafeRoot  # a warm boot makes nothing
+
+        if not os.path.isdir(f"{self.home}/{folder}"):
+            with SafeRoot.at(self.home) as home, home.folder(folder, make=0o755):
+                pass
 
     @property
     def moved(self) -> tuple[str, ...]:
