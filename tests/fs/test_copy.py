@@ -604,6 +604,23 @@ def test_a_copy_that_was_cut_short_is_taken_up(
     assert 3 == done.reused  # a/done, link, one
 
 
+def test_a_file_whose_bytes_were_lost_is_not_taken_for_whole(
+    source: Path, target: Path, copied: Callable
+) -> None:
+    """Size and time are in the inode; the bytes may have been on their way to a bad disk."""
+    (source / "file").write_bytes(b"x" * 3_000_000)
+    copied()
+    info = (source / "file").stat()
+    with (target / "file").open("r+b") as handle:
+        handle.seek(2_000_000)
+        handle.write(bytes(4096))
+    os.utime(target / "file", ns=(info.st_atime_ns, info.st_mtime_ns))
+    done = copied(resume=True)
+
+    assert (source / "file").read_bytes() == (target / "file").read_bytes()
+    assert 0 == done.reused
+
+
 def test_a_file_with_holes_is_never_taken_for_whole(
     source: Path, target: Path, copied: Callable
 ) -> None:

@@ -619,6 +619,38 @@ def test_a_home_that_cannot_be_looked_at_is_not_written_over(
     assert fate.seen == 0
 
 
+@pytest.mark.parametrize("code", ["EACCES", "EIO", "ESTALE"])
+@pytest.mark.parametrize("name", [MARKER, "seeded"])
+def test_a_marker_that_cannot_be_looked_at_is_neither_adopted_nor_missing(
+    code: str, name: str, root: Path, seed: HomeSeed, plant: Callable, tree: Callable, monkeypatch
+) -> None:
+    plant(root / "volume", {f"home/{MARKER}": "", "home/mine": "x"})
+    before = tree(root / "volume", times=True)
+    real = os.lstat
+
+    def refuse(path: object, **more: object) -> os.stat_result:
+        if str(path).endswith(f"/{name}"):
+            raise OSError(getattr(errno, code), "refused", path)
+        return real(path, **more)
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    report = run([seed], Report())
+    monkeypatch.undo()
+
+    assert [Status.FAILED] == [row.status for row in report.rows]
+    assert before == tree(root / "volume", times=True)
+
+
+def test_a_marker_in_the_images_home_is_no_default(
+    root: Path, seed: HomeSeed, home: Path, plant: Callable
+) -> None:
+    plant(root / "image", {f"{MARKER}/inside": "x"})
+    report = run([seed], Report())
+
+    assert "ok" == report.status
+    assert "fresh" == record(home)["mode"]
+
+
 def test_the_plan_says_what_will_be_copied(seed: HomeSeed, home: Path) -> None:
     first = seed.check()
     home.mkdir()

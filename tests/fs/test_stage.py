@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ def left_behind(state: SafeRoot, boot_id: str, key: str) -> str:
     stage.__enter__()
     stage.tree.commit("half", "copied")
     os.close(stage.tree.fd)
+    stage._unlock()  # as the kernel does with the locks of the dead
     return stage.name
 
 
@@ -52,12 +55,24 @@ def test_what_a_killed_boot_left_is_taken_up_when_it_is_of_the_same(
     assert ([] if resumed else ["stage-dead"]) == state.names()
 
 
-def test_it_is_taken_up_by_one_alone(state: SafeRoot) -> None:
+def test_it_is_taken_up_by_one_alone_and_never_from_one_who_lives(state: SafeRoot) -> None:
+    """One who was only held up still has the folders open, and would go on in our tree."""
     left_behind(state, "dead", "key")
     with Stage(state, "one", "key") as one, Stage(state, "two", "key") as two:
-        # The second takes it from the first: who held the lease before is held for dead.
-        assert (True, True) == (one.resumed, two.resumed)
-        assert ["stage-two"] == state.names()
+        assert (True, False) == (one.resumed, two.resumed)
+        assert ["stage-one", "stage-two"] == sorted(state.names())
+
+
+def test_where_there_are_no_locks_nothing_can_be_taken_up(
+    state: SafeRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    left_behind(state, "dead", "key")
+    with Stage(state, "mine", "key") as stage:
+        assert not stage.resumed
 
 
 def test_a_planted_stage_leads_nowhere(state: SafeRoot, tmp_path: Path, plant: Callable) -> None:

@@ -126,6 +126,27 @@ def test_nothing_to_do_is_done_at_once(crew: Crew) -> None:
     crew.run(pytest.fail, ())
 
 
+@pytest.mark.parametrize("most", [0, 3])
+def test_a_container_that_may_have_few_threads_does_all_tasks(most: int, monkeypatch) -> None:
+    started: list[object] = []
+    real = threading.Thread.start
+
+    def start(self: threading.Thread) -> None:
+        if len(started) >= most:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        real(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    done: list[int] = []
+    crew = Crew(Pace(16), lambda: None)
+    crew.run(done.append, range(1000))
+    crew.run(done.append, range(1000, 2000))
+    crew.close()
+
+    assert list(range(2000)) == sorted(done)
+
+
 def test_threads_work_side_by_side() -> None:
     """Each of seven tasks waits for the other six."""
     crew = Crew(Pace(7), lambda: None)

@@ -36,3 +36,12 @@ def test_an_error_carries_its_problem_and_says_what() -> None:
     error = AgentError(FULL)
 
     assert (FULL, "it is not right") == (error.problem, str(error))
+
+
+def test_no_line_of_it_is_for_a_terminal_to_act_on() -> None:
+    """Names of files come from anybody."""
+    name = "\x1b]0;owned\x07"
+    lines = Problem("slug", f"what {name}", f"why {name}\nmore", f"fix {name}", name).lines()
+
+    assert all(line.isprintable() for line in lines)
+    assert 6 == len(lines)

@@ -121,6 +121,7 @@ def perform(
         report, recipe = rest(report)
         if late:
             late(report, recipe)
+        log.done()  # a pod that ends from here on has not died before it was ready
         return report
 
     try:

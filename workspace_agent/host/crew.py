@@ -126,16 +126,27 @@ class Crew:
     def _together(self, act: Callable[[Any], None], tasks: Iterator[Any]) -> None:
         began, before = perf_counter(), self._done
         with self._changed:
-            self._act, self._tasks, self._busy = act, tasks, self._pace.threads
+            self._start()
+            self._act, self._tasks, self._busy = act, tasks, len(self._threads)
             self._round += 1
-            while len(self._threads) < self._pace.threads:
-                self._threads.append(threading.Thread(target=self._work, daemon=True))
-                self._threads[-1].start()
             self._changed.notify_all()
+        if not self._threads:
+            for task in tasks:
+                act(task)
         self._attend()
         self._pace.judge(self._done - before, perf_counter() - began)
         if self._error:
             raise self._error
+
+    def _start(self) -> None:
+        """Start what threads are missing, or as many as this container may have."""
+        while len(self._threads) < self._pace.threads:
+            thread = threading.Thread(target=self._work, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return
+            self._threads.append(thread)
 
     def _attend(self) -> None:
         seen = -1

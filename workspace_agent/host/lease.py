@@ -8,7 +8,9 @@ it saves work, and what it protects has to be right without it.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from contextlib import suppress
 
@@ -108,7 +110,8 @@ class Lease:
         probe = f"{PREFIX}{self._boot_id}.probe"
         fd = self._state.open(probe, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.utime(fd)
+            with suppress(OSError):  # it is new: that is its time where nobody may set one
+                os.utime(fd)
             return os.fstat(fd).st_mtime
         finally:
             os.close(fd)
@@ -124,7 +127,13 @@ class Lease:
             fd = self._state.open(f"{PREFIX}{number}", os.O_RDONLY)
         except FileNotFoundError:
             return False  # its successor is there: look again
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                return True  # a link or a socket: not one of ours
+            raise
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return True
             text, beaten = os.read(fd, 512), os.fstat(fd).st_mtime
         finally:
             os.close(fd)
@@ -158,5 +167,5 @@ class Lease:
 def _number(name: str) -> int:
     """Return the number of the lease *name*; 0 for a claim, a probe, or what is not ours."""
     digits = name.removeprefix(PREFIX)
-    known = name != digits and digits.isascii() and digits.isdigit() and len(digits) < 19
+    known = name != digits and digits.isascii() and digits.isdigit() and len(digits) < 16
     return int(digits) if known and digits[0] != "0" else 0

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # The volume will not have this one name, or a file so large. Every other refusal of the volume
 # ends the copy: a home of which everything was "left out" must not count as made.
 _NAME = frozenset({errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG})
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 _TOO_LARGE = frozenset({errno.EFBIG})
 
 # A volume without such things: what it does not take is left away.
@@ -174,7 +174,7 @@ def link(root: SafeRoot, first: str, target: int, name: str) -> bool:
         with root.folder(above) as folder:
             os.link(last, name, src_dir_fd=folder.fd, dst_dir_fd=target, follow_symlinks=False)
     except OSError as error:
-        if error.errno not in _NO_LINKS | {errno.EMLINK, errno.ENOENT}:
+        if error.errno not in _NO_LINKS | {errno.EMLINK, errno.ENOENT, errno.EXDEV}:
             raise
         return False
     return True
@@ -203,21 +203,40 @@ def dress_folder(target: int, source: int, info: os.stat_result, rights: Rights)
 def is_whole(target: int, name: str, info: os.stat_result, source: int) -> bool:
     """Say whether an earlier try finished *name*; what it did not finish is removed.
 
-    One with holes proves nothing: its size was there before its bytes.
+    Size and time are not enough: a disk may have lost what a killed process wrote.
     """
     try:
         found = os.stat(name, dir_fd=target, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    if stat.S_IFMT(found.st_mode) == stat.S_IFMT(info.st_mode):
+    stamp = (stat.S_IFMT(found.st_mode), found.st_size, found.st_mtime_ns)
+    if stamp == (stat.S_IFMT(info.st_mode), info.st_size, info.st_mtime_ns):
         if stat.S_ISLNK(info.st_mode):
             whole = os.readlink(name, dir_fd=target) == os.readlink(name, dir_fd=source)
         else:
-            whole = not _has_holes(info)
-        if whole and (found.st_size, found.st_mtime_ns) == (info.st_size, info.st_mtime_ns):
+            whole = same_start(source, target, name, info.st_size)
+        if whole:
             return True
     os.unlink(name, dir_fd=target)
     return False
+
+
+def same_start(one: int, other: int, name: str, size: int) -> bool:
+    """Say whether *name* has the same first *size* bytes in both folders; raises OSError."""
+    a = os.open(name, _READ, dir_fd=one)
+    try:
+        b = os.open(name, _READ, dir_fd=other)
+        try:
+            while size > 0:
+                piece = os.read(b, min(size, _PIECE))
+                if not piece or os.read(a, len(piece)) != piece:
+                    return False
+                size -= len(piece)
+        finally:
+            os.close(b)
+    finally:
+        os.close(a)
+    return True
 
 
 def _fill(

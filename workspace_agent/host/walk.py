@@ -121,8 +121,9 @@ class Walk:
             folder = self._pending.pop()
             room -= self._list(folder, room)
             part.append(folder)
+            if not folder.ended:
+                self._pending.append(folder)  # below those in it, or all of these would wait
             self._pending.extend(reversed(folder.folders))
-        self._pending.extend(folder for folder in part if not folder.ended)
         return part
 
     def _list(self, folder: Folder, room: int) -> int:

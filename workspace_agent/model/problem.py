@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from workspace_agent.model.words import shown
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -26,10 +28,10 @@ class Problem:
     def lines(self, word: str = "error") -> tuple[str, ...]:
         """Return the human form, one line each: what, then why, fix, where, then the slug."""
         body = (("why", self.why), ("fix", self.fix), ("where", self.where))
-        rows = (f"{label}: {text}".split("\n") for label, text in body if text)
+        rows = (map(shown, f"{label}: {text}".split("\n")) for label, text in body if text)
         indented = [f"  {line}" if n == 0 else f"       {line}" for row in rows
                     for n, line in enumerate(row)]  # fmt: skip
-        return (f"{word}: {self.what}", *indented, f"  ({self.slug})")
+        return (f"{word}: {shown(self.what)}", *indented, f"  ({self.slug})")
 
 
 class AgentError(Exception):

@@ -7,7 +7,6 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from workspace_agent.host import files
 from workspace_agent.host.room import room
 from workspace_agent.host.syncing import syncfs
 from workspace_agent.model import layout
@@ -88,12 +87,12 @@ class HomeSeed:
         return self.target[len(self.volume) + 1 :].strip("/") if inside else ""
 
     def is_made(self) -> bool:
-        """Say whether the marker is there, whatever it is."""
-        return files.exists(f"{self.target}/{self.marker}")
+        """Say whether the marker is there, whatever it is; raises OSError when nobody can know."""
+        return _stands(f"{self.target}/{self.marker}")
 
     def was_made(self) -> bool:
         """Say whether a home was made here once: a missing marker then means "again"."""
-        return files.exists(f"{self.state}/{layout.SEEDED_IN_STATE}")
+        return _stands(f"{self.state}/{layout.SEEDED_IN_STATE}")
 
     def pruned(self) -> set[tuple[int, int]]:
         """Return the folders, by device and inode, that are no part of the image's home."""
@@ -145,6 +144,15 @@ class HomeSeed:
             "set `home.path` to a folder on the volume",
             self.target,
         )
+
+
+def _stands(path: str) -> bool:
+    """Say whether something has this name. A home that cannot be looked into is not a made one."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def full(where: str, why: str) -> Problem:

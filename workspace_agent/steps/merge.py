@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 
 from workspace_agent.host import files
 from workspace_agent.host.safe_root import SafeRoot
+from workspace_agent.host.transfer import Rights, Ways, copy_file, copy_link, same_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # A volume without hard links.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
-
-_PIECE = 1 << 20
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 
 _PLAIN = (stat.S_IFREG, stat.S_IFLNK)
 
@@ -130,7 +129,7 @@ def compare(one: SafeRoot, other: SafeRoot, name: str) -> str:
     if stat.S_ISLNK(first.st_mode):
         links = [os.readlink(name, dir_fd=side.fd) for side in (one, other)]
         return "same" if links[0] == links[1] else "other"
-    if second.st_size > first.st_size or not _begins(one, other, name, second.st_size):
+    if second.st_size > first.st_size or not same_start(one.fd, other.fd, name, second.st_size):
         return "other"
     return "same" if second.st_size == first.st_size else "torn"
 
@@ -172,8 +171,6 @@ def keep(home: SafeRoot, name: str, backup: SafeRoot) -> None:
 
 def _copy(home: SafeRoot, name: str, backup: SafeRoot) -> None:
     """Without hard links: the bytes themselves, durable before anything is replaced."""
-    from workspace_agent.host.transfer import Rights, Ways, copy_file, copy_link
-
     info = os.stat(name, dir_fd=home.fd, follow_symlinks=False)
     if stat.S_ISLNK(info.st_mode):
         copy_link(home.fd, backup.fd, name, info, Rights())
@@ -185,25 +182,6 @@ def _copy(home: SafeRoot, name: str, backup: SafeRoot) -> None:
     finally:
         os.close(fd)
     files.sync_dir(".", backup.fd)
-
-
-def _begins(one: SafeRoot, other: SafeRoot, name: str, size: int) -> bool:
-    """Say whether the first *size* bytes are the same."""
-    flags = os.O_RDONLY | os.O_NONBLOCK
-    a = one.open(name, flags)
-    try:
-        b = other.open(name, flags)
-        try:
-            while size > 0:
-                piece = os.read(b, min(size, _PIECE))
-                if not piece or os.read(a, len(piece)) != piece:
-                    return False
-                size -= len(piece)
-        finally:
-            os.close(b)
-    finally:
-        os.close(a)
-    return True
 
 
 def _kind(info: os.stat_result) -> int:

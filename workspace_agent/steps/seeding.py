@@ -113,7 +113,7 @@ class _Seeding:
             source,
             stage.tree,
             prune=prune,
-            exclude=step.exclude,
+            exclude=(*step.exclude, step.marker),
             only=() if _is_home_itself(source, step.target) else None,
             threads=step.threads,
             in_kernel=step.in_kernel,

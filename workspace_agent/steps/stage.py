@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from contextlib import suppress
 
 from workspace_agent.host import files
 from workspace_agent.host.ticker import Ticker
@@ -23,7 +25,9 @@ class Stage:
     """The stage of boot *boot_id* in the folder *state*; a context that leaves nothing behind.
 
     A stage that a killed boot left with the same *key* is taken up, and *resumed* says so. An
-    empty key is like no other. *tell* hears of a long removal at the end.
+    empty key is like no other. A lock on the key shows that its owner lives: one who was only
+    held up still has the tree's folders open, and would go on in what somebody else publishes.
+    *tell* hears of a long removal at the end.
     """
 
     tree: SafeRoot
@@ -38,6 +42,7 @@ class Stage:
         self.name = f"{PREFIX}{boot_id}"
         self.resumed = False
         self._state, self._key, self._tell = state, key, tell
+        self._lock = -1
 
     def __enter__(self) -> Stage:
         try:
@@ -49,9 +54,13 @@ class Stage:
                         pass
                     if self._key:
                         stage.commit(_KEY, self._key)
+                        self._lock = _locked(self._state, self.name)
+                        if self._lock < 0:
+                            stage.remove(_KEY)
             self.tree = self._state.folder(f"{self.name}/tree")
         except OSError:
             self._state.remove_tree(self.name)
+            self._unlock()
             raise
         return self
 
@@ -61,6 +70,7 @@ class Stage:
         self._state.remove(f"{self.name}/{_KEY}")
         with Ticker(self._tell, "removing what is left of a copy"):
             self._state.remove_tree(self.name)
+        self._unlock()
 
     def put(self, name: str, text: str) -> None:
         """Write the file *name* in the tree, where a killed boot leaves no draft of it: who takes
@@ -73,12 +83,34 @@ class Stage:
     def _take_up(self) -> bool:
         for other in _stages(self._state) if self._key else ():
             if self._state.read(f"{other}/{_KEY}") == os.fsencode(self._key):
-                try:
-                    self._state.rename(other, self.name)
-                except OSError:
-                    continue  # gone, or another pod was faster
-                return True
+                self._lock = _locked(self._state, other)
+                with suppress(OSError):  # gone, or another pod was faster
+                    if self._lock >= 0:
+                        self._state.rename(other, self.name)
+                        return True
+                self._unlock()
         return False
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _locked(state: SafeRoot, stage: str) -> int:
+    """Lock the key of *stage*, which the kernel gives back with its process; -1 where it is held,
+    or where there are no locks. A key is of one kernel alone, so a lock that is local will do.
+    """
+    try:
+        fd = state.open(f"{stage}/{_KEY}", os.O_RDWR)  # NFS locks what can be written
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return -1
+    return fd
 
 
 def sweep(state: SafeRoot, tell: Callable[[str], None] = lambda _: None) -> None:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from time import monotonic
 
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model import layout
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from workspace_agent.steps.home import HomeSeed
+
+# A boot waits so long for another pod's work on the home, and leaves its own to the next one.
+_PATIENCE = 60.0
 
 # The record and a note are a line each.
 _LIMIT = 4096
@@ -116,10 +120,15 @@ class HomeUpgrade:
 
         if not paths:
             return True
+        began = monotonic()
+
+        def is_done() -> bool:
+            return bool(image) and base_of(at.state) == image
+
         lease = Lease(at.state, self.seed.boot_id)
         try:
-            if not lease.take(lambda: bool(image) and base_of(at.state) == image, tell):
-                return True
+            if not lease.take(lambda: is_done() or monotonic() - began > _PATIENCE, tell):
+                return is_done()
             with Stage(at.state, self.seed.boot_id, tell=alive) as stage:
                 copy_tree(
                     at.image,
@@ -236,6 +245,7 @@ def _put_beside(tree: SafeRoot, path: str, state: SafeRoot) -> None:
     # An older default of another kind may have the place, and a folder is not put beside.
     with suppress(OSError), state.folder(above, 0o700) as folder:
         tree.rename(path, path.rpartition("/")[2], folder)
+    tree.remove_tree(path)  # whatever came of that: in the tree it would replace the user's
 
 
 def no_base(home: str) -> Problem:
