@@ -641,6 +641,38 @@ def test_a_marker_that_cannot_be_looked_at_is_neither_adopted_nor_missing(
     assert before == tree(root / "volume", times=True)
 
 
+def test_another_home_on_the_same_volume_is_not_a_reset(
+    root: Path, seed: HomeSeed, plant: Callable
+) -> None:
+    run([seed], Report())
+    plant(root / "volume/homes/mine", {".bashrc": "mine\n"})
+    other = replace(seed, target=str(root / "volume/homes/mine"), boot_id="b2")
+    report = run([other], Report())
+
+    assert "ok" == report.status
+    assert "mine\n" == (root / "volume/homes/mine/.bashrc").read_text()
+    assert {"seeded", "seeded-homes%2Fmine", "defaults-new"} == _left(root / "volume")
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_could_not_be_copied_is_told_and_all_of_it_is_no_home(
+    everything: bool, root: Path, seed: HomeSeed, home: Path, monkeypatch
+) -> None:
+    real = os.open
+
+    def refuse(path: object, flags: int, *args: int, **more: object) -> int:
+        if path in ({".bashrc", "a", "b"} if everything else {"a"}) and not flags & os.O_WRONLY:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, flags, *args, **more)
+
+    os.mkfifo(root / "image/fifo")
+    monkeypatch.setattr(os, "open", refuse)
+    report = run([seed], Report())
+
+    assert ["home.left-out"] == [problem.slug for problem in report.problems]
+    assert everything != (home / MARKER).exists()
+
+
 def test_a_marker_in_the_images_home_is_no_default(
     root: Path, seed: HomeSeed, home: Path, plant: Callable
 ) -> None:

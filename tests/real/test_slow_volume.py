@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -142,6 +144,21 @@ def test_a_first_copy_that_takes_too_long_goes_on_beside_the_workload(
     assert "(home.late)" in started.err
     assert 0 == again.wait()
     assert f"HOME={place.volume}/home\n40\n" == again.out
+
+
+def test_status_answers_whoever_waits_for_its_output_also_when_the_volume_hangs(
+    agent, place: Place, volume: Volume
+) -> None:
+    agent("true").wait()
+    volume.ctl("hang on")
+    argv = [sys.executable, "-m", "workspace_agent", "status"]
+    try:
+        done = subprocess.run(argv, env=place.environ(), capture_output=True, timeout=60)
+    finally:
+        volume.ctl("hang off")
+
+    assert 0 == done.returncode, done.stderr
+    assert str(place.volume).encode() in done.stdout
 
 
 def test_a_home_that_is_made_costs_four_requests_and_changes_nothing(tmp_path: Path) -> None:

@@ -65,10 +65,13 @@ def _again(upgrade: HomeUpgrade, at: Places) -> tuple[Problem, ...]:
     """Take the marker away, which stands for "fresh defaults", and do as the next boot would."""
     seed = upgrade.seed
     if not seed.was_made():
-        marker.record(at.state, seed.boot_id, {})
+        marker.record(at.state, seed.record, seed.boot_id, {})
     with at.state.folder(upgrade.backup, 0o700) as backup:
         at.home.rename(seed.marker, seed.marker, backup)
-    return run([seed], Report()).problems
+        problems = run([seed], Report()).problems
+        if not seed.is_made():  # no room, say: the home is as it was
+            backup.rename(seed.marker, seed.marker, at.home)
+    return problems
 
 
 def _told(rows: Sequence[tuple[str, str]], dry_run: bool) -> Told:

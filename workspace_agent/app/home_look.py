@@ -59,7 +59,7 @@ class Told:
 def status(session: Session) -> Told:
     """Say where the home comes from, and what has become of its defaults."""
     with opened(session) as (upgrade, _, at):
-        base, image = base_of(at.state), upgrade.fingerprint(at)
+        base, image = base_of(at.state, upgrade.seed.record), upgrade.fingerprint(at)
         known = Manifest.of(at.state, base)
         data: dict[str, Any] = {
             "home": upgrade.seed.target,
@@ -87,7 +87,9 @@ def diff(session: Session, file: str, everything: bool) -> Told:
     with opened(session) as (upgrade, _, at):
         if file:
             return _texts(at, below(file, upgrade))
-        found = list(upgrade.verdicts(at, Manifest.of(at.state, base_of(at.state))))
+        found = list(
+            upgrade.verdicts(at, Manifest.of(at.state, base_of(at.state, upgrade.seed.record)))
+        )
     counts = _by_word(Counter(verdict for _, verdict in found))
     rows = sorted((_ORDER.index(v), path, v.value) for path, v in found)
     listed = [row[1:] for row in rows if everything or _ORDER[row[0]] not in _QUIET]
@@ -98,7 +100,7 @@ def diff(session: Session, file: str, everything: bool) -> Told:
 def verify(session: Session, verbose: bool) -> Told:
     """Read the whole home and compare it with what it was made from."""
     with opened(session, blind=True) as (upgrade, _, at):
-        base = Manifest.of(at.state, base_of(at.state))
+        base = Manifest.of(at.state, base_of(at.state, upgrade.seed.record))
         if base is None:
             return Told(["nothing was read"], {}, (no_base(upgrade.seed.target),))
         found = [

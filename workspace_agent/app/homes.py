@@ -60,7 +60,9 @@ def notice(session: Session) -> str:
             return ""
         with upgrade.places() as at:
             image = upgrade.fingerprint(at)
-            counts = noted(at.state, image) if image != base_of(at.state) else {}
+            counts = (
+                noted(at.state, image) if image != base_of(at.state, upgrade.seed.record) else {}
+            )
     except (AgentError, OSError):
         return ""
     new = counts.get("new", 0) + counts.get("changed", 0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,14 +74,29 @@ def status(session: Session) -> Found:
 
 
 def _in_time(ask: Callable[[], str]) -> str:
-    """Return what *ask* says, or nothing when it takes long: the volume may hang, we must not."""
-    import threading
+    """Return what *ask* says, or nothing when it takes long: the volume may hang, we must not.
 
-    answer: list[str] = []
-    thread = threading.Thread(target=lambda: answer.append(ask()), daemon=True)
-    thread.start()
-    thread.join(_PATIENCE)
-    return answer[0] if answer else ""
+    A child asks: no thread or process that waits for a hung volume can be ended. It has none of
+    our descriptors, or whoever reads what we print would wait for it too.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.closerange(0, 3)
+            os.write(writer, os.fsencode(ask())[: select.PIPE_BUF])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        if not select.select([reader], [], [], _PATIENCE)[0]:
+            os.kill(child, signal.SIGKILL)
+            return ""
+        answer = os.fsdecode(os.read(reader, select.PIPE_BUF))
+        os.waitpid(child, 0)
+        return answer
+    finally:
+        os.close(reader)
 
 
 def private_state(session: Session) -> str:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 # takes three (its source, its listing, its target).
 _ENTRIES, _FOLDERS = 20_000, 2000
 
+# Sockets and pipes are of a process that is gone, and a mount is there again in the next pod.
+_SPECIAL, _ELSEWHERE = "a special file", "on another device"
+NOT_MISSED = (_SPECIAL, _ELSEWHERE)
+
 # What else is open: two or three files of each of 64 threads, and a boot's own.
 _OTHERS = 232
 
@@ -154,9 +158,9 @@ class Walk:
         if kind in (stat.S_IFREG, stat.S_IFLNK):
             folder.files.append((entry.name, info))
         elif kind != stat.S_IFDIR:
-            self._skip(folder.path(entry.name), "a special file")
+            self._skip(folder.path(entry.name), _SPECIAL)
         elif info.st_dev != self._device:
-            self._skip(folder.path(entry.name), "on another device")
+            self._skip(folder.path(entry.name), _ELSEWHERE)
         elif (info.st_dev, info.st_ino) not in self._prune:
             folder.folders.append(Folder(folder.path(entry.name), info, folder))
 

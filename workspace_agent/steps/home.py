@@ -86,13 +86,19 @@ class HomeSeed:
         inside = self.target.startswith(f"{self.volume}/")
         return self.target[len(self.volume) + 1 :].strip("/") if inside else ""
 
+    @property
+    def record(self) -> str:
+        """The name of this home's record in the state: a volume may have several homes."""
+        below = self.below.replace("%", "%25").replace("/", "%2F")
+        return layout.SEEDED_IN_STATE + (f"-{below}" if below != "home" else "")
+
     def is_made(self) -> bool:
         """Say whether the marker is there, whatever it is; raises OSError when nobody can know."""
         return _stands(f"{self.target}/{self.marker}")
 
     def was_made(self) -> bool:
         """Say whether a home was made here once: a missing marker then means "again"."""
-        return _stands(f"{self.state}/{layout.SEEDED_IN_STATE}")
+        return _stands(f"{self.state}/{self.record}")
 
     def pruned(self) -> set[tuple[int, int]]:
         """Return the folders, by device and inode, that are no part of the image's home."""

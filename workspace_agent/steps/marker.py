@@ -11,7 +11,6 @@ import time
 
 from workspace_agent import __version__
 from workspace_agent.host import files
-from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 
 TYPE_CHECKING = False
@@ -60,8 +59,8 @@ def merged(fields: dict[str, object], laid: Laid, backup: str) -> dict[str, obje
     }
 
 
-def record(state: SafeRoot, boot_id: str, found: dict[str, object]) -> None:
-    """Note that a home with the marker *found* is here: without one it means "again" from now on.
+def record(state: SafeRoot, name: str, boot_id: str, found: dict[str, object]) -> None:
+    """Note as *name* that a home with the marker *found* is here: without one it means "again".
 
     A home whose marker tells no image was adopted: what its defaults were is not known.
     """
@@ -73,7 +72,7 @@ def record(state: SafeRoot, boot_id: str, found: dict[str, object]) -> None:
         "base": base if isinstance(base, str) and _IMAGE.fullmatch(base) else "",
         "at": now(),
     }
-    state.commit(layout.SEEDED_IN_STATE, dumps(note) + "\n")
+    state.commit(name, dumps(note) + "\n")
 
 
 def parsed(text: bytes | None) -> dict[str, object]:

@@ -17,10 +17,11 @@ from workspace_agent.host.lease import Lease
 from workspace_agent.host.room import room
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.host.ticker import Ticker
+from workspace_agent.host.walk import NOT_MISSED
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.model.words import counted, size
+from workspace_agent.model.words import counted, shown, size
 from workspace_agent.steps import marker
 from workspace_agent.steps.home import SMALL_ENTRIES, full, is_small
 from workspace_agent.steps.manifest import fingerprint
@@ -72,6 +73,7 @@ class _Seeding:
         self._reset = step.was_made()
         self._fields: dict[str, object] = {}
         self._laid = Laid()
+        self._left_out: Problem | None = None
 
     def run(self) -> Problem | None:
         """Make the home unless it is there; tidy, and put it on record, which comes last."""
@@ -88,8 +90,8 @@ class _Seeding:
         if not step.was_made():
             sweep(self._state, self._alive)
             found = marker.read(f"{step.target}/{step.marker}")
-            marker.record(self._state, step.boot_id, found)
-        return self._apart()
+            marker.record(self._state, step.record, step.boot_id, found)
+        return self._apart() or self._left_out
 
     def _make(self) -> None:
         source = self._source()
@@ -100,6 +102,9 @@ class _Seeding:
             left_out = (*self._step.exclude, *self._step.moved)
             image = fingerprint(root, left_out, prune, self._alive)
             copied = self._copy(root, stage, prune)
+            self._left_out = _left_out(copied, source)
+            if self._left_out and not copied.files:
+                raise AgentError(self._left_out)  # nothing arrived: that is no home
             mode = self._mode()
             self._fields = marker.fields(self._step.boot_id, mode, source, image, copied)
             stage.put(self._step.marker, dumps(self._fields) + "\n")
@@ -152,7 +157,7 @@ class _Seeding:
             fields = marker.merged(self._fields, self._laid, backup)
             stage.put(step.marker, dumps(fields) + "\n")
             step.sync(self._volume.fd)
-            self._state.remove(layout.SEEDED_IN_STATE)  # until all is tidy, there is work to do
+            self._state.remove(step.record)  # until all is tidy, there is work to do
             place(stage.tree, step.marker, home)
 
     def _alive(self, text: str) -> None:
@@ -214,6 +219,21 @@ class _Seeding:
             "set HOME to a smaller folder, or WORKSPACE_AGENT_SYSTEM=1 if this is a pod",
             self._step.source,
         )
+
+
+def _left_out(copied: Copied, source: str) -> Problem | None:
+    """Say what the home lacks that the image has, but for what nobody would miss."""
+    missed = [(path, why) for path, why in copied.skipped if why not in NOT_MISSED]
+    if not missed:
+        return None
+    path, why = missed[0]
+    return Problem(
+        "home.left-out",
+        f"{counted(copied.skipped_total, 'object')} of {source} could not be copied",
+        f"{shown(path)}: {why}",
+        "the marker in the home lists them",
+        source,
+    )
 
 
 def _is_home_itself(source: SafeRoot, target: str) -> bool:

@@ -55,7 +55,7 @@ class HomeUpgrade:
             return Skip("there is no home yet")
         try:
             with self.places() as at:
-                base, image = base_of(at.state), self.fingerprint(at)
+                base, image = base_of(at.state, self.seed.record), self.fingerprint(at)
                 if base == image:
                     return Ok("the home has this image's defaults")
                 if Manifest.of(at.state, base) is None:
@@ -80,7 +80,10 @@ class HomeUpgrade:
         With *only* it is these paths and what is below them. Raises AgentError without a base.
         """
         with self.places() as at:
-            image, known = self.fingerprint(at, tell), Manifest.of(at.state, base_of(at.state))
+            image, known = (
+                self.fingerprint(at, tell),
+                Manifest.of(at.state, base_of(at.state, self.seed.record)),
+            )
             if known is None:
                 raise AgentError(no_base(self.seed.target))
             asked = {}
@@ -92,8 +95,9 @@ class HomeUpgrade:
                 beside = [path for path, verdict in asked.items() if verdict is Verdict.CONFLICT]
                 done = self.lay(at, asked, beside, "" if only else image, tell)
                 if done and not only:
-                    note = marker.parsed(at.state.read(layout.SEEDED_IN_STATE, _LIMIT))
-                    marker.record(at.state, self.seed.boot_id, {**note, "image": image})
+                    name = self.seed.record
+                    note = marker.parsed(at.state.read(name, _LIMIT))
+                    marker.record(at.state, name, self.seed.boot_id, {**note, "image": image})
         return asked
 
     def lay(
@@ -123,7 +127,7 @@ class HomeUpgrade:
         began = monotonic()
 
         def is_done() -> bool:
-            return bool(image) and base_of(at.state) == image
+            return bool(image) and base_of(at.state, self.seed.record) == image
 
         lease = Lease(at.state, self.seed.boot_id)
         try:
@@ -163,7 +167,7 @@ class HomeUpgrade:
         to do for this image; raises OSError, and AgentError where the image is out of sight.
         """
         with self.places() as at:
-            base, image = base_of(at.state), self.fingerprint(at)
+            base, image = base_of(at.state, self.seed.record), self.fingerprint(at)
             known = Manifest.of(at.state, base)
             if base == image:
                 found = manifest.defaults(at.image, self._left_out, self.seed.pruned())
@@ -217,9 +221,9 @@ class HomeUpgrade:
             yield Places(image, home, state)
 
 
-def base_of(state: SafeRoot) -> str:
+def base_of(state: SafeRoot, record: str) -> str:
     """Return the fingerprint of the defaults that the home was made from, "" when nobody knows."""
-    base = marker.parsed(state.read(layout.SEEDED_IN_STATE, _LIMIT)).get("base")
+    base = marker.parsed(state.read(record, _LIMIT)).get("base")
     return base if isinstance(base, str) and manifest.is_fingerprint(base) else ""
 
 
