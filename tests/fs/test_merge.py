@@ -165,3 +165,27 @@ def test_only_the_first_are_named_and_all_are_counted(lay: Callable) -> None:
     laid = lay(dict.fromkeys(names, DEFAULT), dict.fromkeys(names, MINE))
 
     assert (200, 300) == (len(laid.kept), laid.kept_total)
+
+
+def test_a_home_that_is_deeper_than_we_go_is_kept_from_there_on(lay: Callable) -> None:
+    deep = "/".join("d" * 200)
+    laid = lay({f"{deep}/f": DEFAULT}, {f"{deep}/f": MINE})
+
+    assert 1 == len(laid.apart)
+
+
+def test_what_this_user_may_not_touch_in_a_home_is_kept(
+    tmp_path: Path, lay: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refuse(path: object, *args: int, **more: object) -> int:
+        if path == "theirs":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    laid = lay({"theirs": DEFAULT, "zlast": DEFAULT}, {"theirs": DEFAULT[::-1]})
+
+    assert (["theirs"], DEFAULT) == (laid.apart, found(tmp_path / "home/zlast"))

@@ -25,6 +25,9 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, e
 
 _PLAIN = (stat.S_IFREG, stat.S_IFLNK)
 
+# Folders deeper than any that a person or a package makes; each costs four descriptors.
+_DEEP = 150
+
 # More than these are counted, not named.
 _NAMED = 200
 
@@ -76,21 +79,32 @@ class Merge:
         for name in sorted(defaults.names()):
             self.tell("laying the defaults into the home")
             path = f"{below}/{name}" if below else name
-            mine = home.look(name)
-            if mine is None:
-                place(defaults, name, home)
-                continue
-            default = defaults.look(name)
-            if default is None:
-                continue  # whoever took it away also lays it
-            if stat.S_ISDIR(default.st_mode) and stat.S_ISDIR(mine.st_mode):
-                with defaults.folder(name) as inner, home.folder(name) as own:
-                    self.lay(inner, own, path)
-            elif _kind(default) == stat.S_IFDIR or _kind(mine) not in _PLAIN:
-                self.laid.keep(path, apart=_kind(mine) != stat.S_IFDIR)
-            else:
-                self._settle(defaults, home, name, path)
+            try:
+                self._one(defaults, home, name, path)
+            except PermissionError:
+                if os.geteuid() == 0:
+                    raise  # the volume refuses us, and would refuse the rest as well
+                self.laid.keep(path, apart=True)
         return self.laid
+
+    def _one(self, defaults: SafeRoot, home: SafeRoot, name: str, path: str) -> None:
+        mine = home.look(name)
+        if mine is None:
+            place(defaults, name, home)
+            return
+        default = defaults.look(name)
+        if default is None:
+            return  # whoever took it away also lays it
+        if stat.S_ISDIR(default.st_mode) and stat.S_ISDIR(mine.st_mode):
+            if path.count("/") > _DEEP:
+                self.laid.keep(path, apart=True)
+                return
+            with defaults.folder(name) as inner, home.folder(name) as own:
+                self.lay(inner, own, path)
+        elif _kind(default) == stat.S_IFDIR or _kind(mine) not in _PLAIN:
+            self.laid.keep(path, apart=_kind(mine) != stat.S_IFDIR)
+        else:
+            self._settle(defaults, home, name, path)
 
     def _settle(self, defaults: SafeRoot, home: SafeRoot, name: str, path: str) -> None:
         likeness = compare(defaults, home, name)
