@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # What a file system without hard links answers to link(2).
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 
+# Each level of a removal takes a descriptor, and a frame of Python's.
+_DEEP = 100
+
 # How a folder is opened.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -224,8 +227,8 @@ def _create_in_place(folder: int, name: str, text: str) -> bool:
     return True
 
 
-def _remove_tree(parent: int, name: str) -> None:
-    """Remove *name*, and inside it as much as can be."""
+def _remove_tree(parent: int, name: str, top: int = -1, depth: int = 0) -> None:
+    """Remove *name*, and inside it as much as can be; what is too deep is first moved to *top*."""
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -235,9 +238,15 @@ def _remove_tree(parent: int, name: str) -> None:
     fd = _beneath(parent, name, FOLDER, 0)
     try:
         os.fchmod(fd, 0o700)  # a read-only folder of the user's own
-        for inside in os.listdir(fd):
-            with suppress(OSError, RecursionError):
-                _remove_tree(fd, inside)
+        before: list[str] = []
+        while (inside := os.listdir(fd)) and inside != before:
+            before = inside
+            for one in inside:
+                with suppress(OSError):
+                    if depth < _DEEP:
+                        _remove_tree(fd, one, fd if top < 0 else top, depth + 1)
+                    else:
+                        os.rename(one, os.urandom(8).hex(), src_dir_fd=fd, dst_dir_fd=top)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent)
