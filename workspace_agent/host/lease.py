@@ -31,6 +31,9 @@ _TTL, _BEAT = 30.0, 5.0
 # The time of a lease that was given back; a file system may round it down.
 _OVER = 1
 
+# A volume where nobody may set a time.
+_NO_TIMES = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP})
+
 RIVAL = "another pod is at this"
 
 
@@ -110,8 +113,11 @@ class Lease:
         probe = f"{PREFIX}{self._boot_id}.probe"
         fd = self._state.open(probe, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            with suppress(OSError):  # it is new: that is its time where nobody may set one
+            try:
                 os.utime(fd)
+            except OSError as error:
+                if error.errno not in _NO_TIMES:
+                    raise  # else the probe, which is new, has the time all the same
             return os.fstat(fd).st_mtime
         finally:
             os.close(fd)
