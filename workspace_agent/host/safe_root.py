@@ -227,8 +227,14 @@ def _create_in_place(folder: int, name: str, text: str) -> bool:
     return True
 
 
-def _remove_tree(parent: int, name: str, top: int = -1, depth: int = 0) -> None:
-    """Remove *name*, and inside it as much as can be; what is too deep is first moved to *top*."""
+def _remove_tree(parent: int, name: str) -> None:
+    """Remove *name*, and inside it as much as can be."""
+    moved: list[str] = [name]
+    while moved:  # what was too deep stands beside *name* now
+        _remove(parent, moved.pop(), parent, moved, 0)
+
+
+def _remove(parent: int, name: str, top: int, moved: list[str], depth: int) -> None:
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -238,15 +244,14 @@ def _remove_tree(parent: int, name: str, top: int = -1, depth: int = 0) -> None:
     fd = _beneath(parent, name, FOLDER, 0)
     try:
         os.fchmod(fd, 0o700)  # a read-only folder of the user's own
-        before: list[str] = []
-        while (inside := os.listdir(fd)) and inside != before:
-            before = inside
-            for one in inside:
-                with suppress(OSError):
-                    if depth < _DEEP:
-                        _remove_tree(fd, one, fd if top < 0 else top, depth + 1)
-                    else:
-                        os.rename(one, os.urandom(8).hex(), src_dir_fd=fd, dst_dir_fd=top)
+        for inside in os.listdir(fd):
+            with suppress(OSError):
+                if depth < _DEEP:
+                    _remove(fd, inside, top, moved, depth + 1)
+                else:
+                    beside = f"stage-{os.urandom(8).hex()}"  # swept if we die now
+                    os.rename(inside, beside, src_dir_fd=fd, dst_dir_fd=top)
+                    moved.append(beside)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent)

@@ -68,9 +68,9 @@ class Stage:
         os.close(self.tree.fd)
         # First of all: after an error, what cannot be removed must not be taken up either.
         self._state.remove(f"{self.name}/{_KEY}")
+        self._unlock()  # before the rest: NFS and FUSE keep a file that is open, by another name
         with Ticker(self._tell, "removing what is left of a copy"):
             self._state.remove_tree(self.name)
-        self._unlock()
 
     def put(self, name: str, text: str) -> None:
         """Write the file *name* in the tree, where a killed boot leaves no draft of it: who takes
