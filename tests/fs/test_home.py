@@ -62,7 +62,7 @@ def test_the_marker_says_what_was_done(seed: HomeSeed, home: Path) -> None:
     found = record(home)
     created, image = found.pop("created"), found.pop("image")
 
-    assert (20, 16) == (len(created), len(image))
+    assert (20, 16, int) == (len(created), len(image), type(found.pop("began")))
     assert {
         "format": 1,
         "agent": "26.1",

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -52,8 +53,8 @@ def step(tmp_path: Path, plant: Callable) -> HomeUpgrade:
     return step
 
 
-def made(at: Path) -> HomeUpgrade:
-    """Make the home on the volume of *at*, and its manifest."""
+def made(at: Path, meanwhile: Callable[[Path, Path], object] = lambda *_: None) -> HomeUpgrade:
+    """Make the home on the volume of *at*, and its manifest; *meanwhile* is in between."""
     seed = HomeSeed(
         source=f"{at}/image",
         target=f"{at}/volume/home",
@@ -64,6 +65,11 @@ def made(at: Path) -> HomeUpgrade:
         sync=lambda _: None,
     )
     seed.apply(_tell)
+    seeded = time.time_ns()
+    (at / "now").touch()
+    while os.stat(at / "now").st_ctime_ns < seeded:  # a disk's clock ticks, slower than ours
+        (at / "now").touch()
+    meanwhile(at / "image", at / "volume/home")
     assert HomeUpgrade(seed).settle()
     return HomeUpgrade(replace(seed, boot_id="b2"))
 
@@ -288,6 +294,44 @@ def test_without_a_report_only_the_manifest_is_made(step: HomeUpgrade, tree: Cal
 
     assert step.settle(report=False)
     assert before == tree(Path(step.seed.volume), times=True)
+
+
+def written_into_the_images_home(image: Path, home: Path) -> None:
+    """Do what a process with another HOME does, and what the user does."""
+    (image / ".cache").mkdir()
+    (image / ".cache/new").write_text("n\n")
+    (image / ".bash_history").write_text("ls\n")
+    (home / ".bash_history").write_text("pwd\n")
+    (home / "mine").write_text("mine\n")
+    with open(image / ".bashrc", "a") as file:
+        file.write("# installed\n")
+
+
+def test_what_is_written_into_the_images_home_before_the_manifest_costs_no_base(
+    tmp_path: Path, plant: Callable
+) -> None:
+    plant(tmp_path / "image", OLD)
+    plant(tmp_path / "volume/.workspace-agent", {})
+    step = made(tmp_path, written_into_the_images_home)
+    shutil.rmtree(tmp_path / "image")
+    plant(tmp_path / "image", {**OLD, ".bashrc": "newer\n", "mine": "newer\n"})
+
+    assert {".bashrc": Verdict.CHANGED, "mine": Verdict.CONFLICT} == step.merge()
+    assert ("newer\n", "mine\n") == (home(step)[".bashrc"], home(step)["mine"])
+
+
+def test_a_home_that_has_no_longer_what_it_was_given_gets_no_wrong_base(
+    tmp_path: Path, plant: Callable
+) -> None:
+    def both(image: Path, home: Path) -> None:
+        (image / ".bashrc").write_text("changed\n")
+        (home / ".bashrc").write_text("changed\n")
+
+    plant(tmp_path / "image", OLD)
+    plant(tmp_path / "volume/.workspace-agent", {})
+    step = made(tmp_path, both)
+
+    assert [] == list((state(step) / "defaults").glob("*.gz"))
 
 
 def test_a_manifest_that_is_not_sound_is_made_anew(tmp_path: Path, plant: Callable) -> None:

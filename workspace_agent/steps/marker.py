@@ -28,14 +28,20 @@ _IMAGE = re.compile(r"[0-9a-f]{16}")
 _LIMIT = 256 << 10
 
 
-def fields(boot_id: str, mode: str, home: str, image: str, copied: Copied) -> dict[str, object]:
-    """Return the marker of a home made from the folder *home* of the image *image*."""
+def fields(
+    boot_id: str, mode: str, home: str, image: str, began: int, copied: Copied
+) -> dict[str, object]:
+    """Return the marker of a home made from the folder *home* of the image *image*.
+
+    *began* is when the image was looked at, in nanoseconds: the clock of its files, too.
+    """
     return {
         "format": FORMAT,
         "agent": __version__,
         "boot_id": boot_id,
         "image": image,
         "home": home,
+        "began": began,
         "created": now(),
         "mode": mode,
         "files": copied.files,
@@ -69,6 +75,7 @@ def record(state: SafeRoot, name: str, boot_id: str, found: dict[str, object]) -
         "format": FORMAT,
         "boot_id": boot_id,
         "mode": mode if isinstance(mode, str) else "adopted",
+        "began": found.get("began"),
         "base": base if isinstance(base, str) and _IMAGE.fullmatch(base) else "",
         "at": now(),
     }

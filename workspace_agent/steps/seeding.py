@@ -100,13 +100,14 @@ class _Seeding:
         with stage, SafeRoot.at(source) as root:
             prune = self._step.pruned()
             left_out = (*self._step.exclude, *self._step.moved)
+            began = time.time_ns()
             image = fingerprint(root, left_out, prune, self._alive)
             copied = self._copy(root, stage, prune)
             self._left_out = _left_out(copied, source)
             if self._left_out and not copied.files:
                 raise AgentError(self._left_out)  # nothing arrived: that is no home
             mode = self._mode()
-            self._fields = marker.fields(self._step.boot_id, mode, source, image, copied)
+            self._fields = marker.fields(self._step.boot_id, mode, source, image, began, copied)
             stage.put(self._step.marker, dumps(self._fields) + "\n")
             with Ticker(self._alive, "making the copy durable"):
                 self._step.sync(self._volume.fd)

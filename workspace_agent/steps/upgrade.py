@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, time_ns
 
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model import layout
@@ -15,6 +15,7 @@ from workspace_agent.model.outcome import Check, Ok, Skip, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.steps import manifest, marker
 from workspace_agent.steps.compare import compare
+from workspace_agent.steps.entry import Near
 from workspace_agent.steps.home import is_small
 from workspace_agent.steps.manifest import Manifest
 from workspace_agent.steps.threeway import ASKS, Verdict
@@ -23,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from workspace_agent.steps.entry import Entry
     from workspace_agent.steps.home import HomeSeed
 
 # A boot waits so long for another pod's work on the home, and leaves its own to the next one.
@@ -79,11 +81,10 @@ class HomeUpgrade:
 
         With *only* it is these paths and what is below them. Raises AgentError without a base.
         """
+        began = time_ns()
         with self.places() as at:
-            image, known = (
-                self.fingerprint(at, tell),
-                Manifest.of(at.state, base_of(at.state, self.seed.record)),
-            )
+            image = self.fingerprint(at, tell)
+            known = Manifest.of(at.state, base_of(at.state, self.seed.record))
             if known is None:
                 raise AgentError(no_base(self.seed.target))
             asked = {}
@@ -97,7 +98,8 @@ class HomeUpgrade:
                 if done and not only:
                     name = self.seed.record
                     note = marker.parsed(at.state.read(name, _LIMIT))
-                    marker.record(at.state, name, self.seed.boot_id, {**note, "image": image})
+                    note |= {"image": image, "began": began}
+                    marker.record(at.state, name, self.seed.boot_id, note)
         return asked
 
     def lay(
@@ -169,9 +171,12 @@ class HomeUpgrade:
         with self.places() as at:
             base, image = base_of(at.state, self.seed.record), self.fingerprint(at)
             known = Manifest.of(at.state, base)
+            if known is None and base:
+                found = self._defaults(at) if base == image else self._given(at)
+                if manifest.write(at.state, base, found):
+                    known = Manifest.of(at.state, base)
             if base == image:
-                found = manifest.defaults(at.image, self._left_out, self.seed.pruned())
-                return known is not None or manifest.write(at.state, image, found)
+                return known is not None
             like = {"format": 1, "image": image, "base": known.image if known else ""}
             if not report or _note(at.state, image).items() >= like.items():
                 return True
@@ -180,6 +185,24 @@ class HomeUpgrade:
                 note = {**like, "at": marker.now(), "counts": dict(sorted(counts.items()))}
                 folder.commit(f"{image}.json", f"{dumps(note)}\n")
             return True
+
+    def _given(self, at: Places) -> Iterator[tuple[Entry, int]]:
+        """Yield the defaults that the home was given: where something wrote into the image's home
+        since, it is the home that still has them.
+        """
+        began = marker.parsed(at.state.read(self.seed.record, _LIMIT)).get("began")
+        if type(began) is not int:
+            return
+        with Near(at.home) as home:
+            for entry, folder in self._defaults(at):
+                name = entry.path.rpartition("/")[2]
+                if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ctime_ns < began:
+                    yield entry, folder
+                elif (mine := home.look(entry.path)) and mine.mtime_ns < began:
+                    yield mine, home.at(entry.path)[0]  # no user's: it is as old as a default
+
+    def _defaults(self, at: Places) -> Iterator[tuple[Entry, int]]:
+        return manifest.defaults(at.image, self._left_out, self.seed.pruned())
 
     def fingerprint(self, at: Places, tell: Callable[[str], None] = lambda _: None) -> str:
         """Return which defaults the image has."""
