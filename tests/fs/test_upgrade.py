@@ -191,8 +191,18 @@ def test_another_pod_that_takes_over_ends_it(
     monkeypatch.setattr("workspace_agent.host.lease.Lease.held", lambda _: False)
     report = run([step], Report())
 
-    assert ["step.not-done"] == [problem.slug for problem in report.problems]
+    assert ["home.not-laid"] == [problem.slug for problem in report.problems]
     assert "old\n" == home(step)[".bashrc"]
+
+
+def test_a_home_that_another_pod_is_at_is_no_home_that_is_done(
+    step: HomeUpgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workspace_agent.host.lease.Lease.take", lambda *_: False)
+    with step.places() as at, pytest.raises(AgentError) as caught:
+        step.lay(at, [".bashrc"])
+
+    assert ("home.not-laid", "old\n") == (caught.value.problem.slug, home(step)[".bashrc"])
 
 
 def test_without_a_base_nothing_is_done(step: HomeUpgrade) -> None:

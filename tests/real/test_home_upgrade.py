@@ -166,6 +166,22 @@ def test_reset_of_a_file_keeps_the_users_version(world: World) -> None:
     assert ["mine\n"] == [path.read_text() for path in world.state.glob("backup/*/.profile")]
 
 
+@pytest.mark.parametrize("words", [("--file", ".profile"), ("--yes",)])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_reset_says_what_it_could_not_bring_back(
+    world: World, make: Callable, words: tuple[str, ...]
+) -> None:
+    (world.home / ".profile").unlink()
+    make(world.home / ".profile")
+    answer = world.json("old", "home", "reset", *words)
+
+    assert (3, ["home.not-laid"], []) == (
+        answer["exit_code"],
+        [problem["slug"] for problem in answer["problems"]],
+        answer["data"]["done"],
+    )
+
+
 def test_the_whole_home_is_reset_with_yes_only(world: World) -> None:
     (world.home / "notes").write_text("kept\n")
     assert 2 == world.verb("new", "home", "reset")[0]

@@ -16,7 +16,7 @@ from workspace_agent.steps.threeway import Verdict
 from workspace_agent.steps.upgrade import HomeUpgrade, Places, is_within
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from workspace_agent.app.session import Session
 
@@ -45,20 +45,41 @@ def reset(session: Session, files: Sequence[str], dry_run: bool) -> Told:
         for one in only:
             if not any(is_within(path, [one]) for path in found):
                 raise AgentError(no_default(one))
-        asked = [
-            path
-            for path, verdict in found.items()
-            if verdict is not Verdict.SAME and (not only or is_within(path, only))
-        ]
+        asked = _unlike(found.items(), only)
+        left: list[str] = []
         problems: tuple[Problem, ...] = ()
         if only and not dry_run:
             upgrade.lay(at, asked)
         elif not dry_run:
             problems = _again(upgrade, at)
             homes.settle(opening)
+        if not dry_run:
+            left = _unlike(upgrade.verdicts(at, None), only)
+            problems = problems or _not_laid(left, upgrade.seed.target)
         backup = amount(at.state, layout.BACKUP_IN_STATE)
-    told = _told([(path, "bring back") for path in asked], dry_run)
+    brought = sorted(set(asked).difference(left))
+    told = _told([(path, "bring back") for path in brought], dry_run)
     return Told([*told.lines, f"backups: {held(backup)}"], told.data | {"backup": backup}, problems)
+
+
+def _unlike(found: Iterable[tuple[str, Verdict]], only: Sequence[str]) -> list[str]:
+    """Return the defaults that are not as in the image."""
+    unlike = (path for path, verdict in found if verdict is not Verdict.SAME)
+    return [path for path in unlike if not only or is_within(path, only)]
+
+
+def _not_laid(paths: Sequence[str], home: str) -> tuple[Problem, ...]:
+    if not paths:
+        return ()
+    return (
+        Problem(
+            "home.not-laid",
+            f"{counted(len(paths), 'default')} could not be brought back",
+            "what has their place is not replaced by them: " + ", ".join(map(shown, paths[:5])),
+            "move it away and do it again",
+            home,
+        ),
+    )
 
 
 def _again(upgrade: HomeUpgrade, at: Places) -> tuple[Problem, ...]:

@@ -84,6 +84,10 @@ def reset(options: Options, files: tuple[str, ...], yes: bool, dry_run: bool) ->
     Examples:
       workspace-agent home reset --file .bashrc
       workspace-agent home reset --dry-run
+
+    \b
+    Exit codes:
+      0  done      3  done in part: what has the place of a default is not one that it replaces
     """
     if not (files or yes or dry_run):
         raise click.UsageError("the whole home is reset with --yes only; --dry-run shows it")

@@ -199,7 +199,7 @@ class _Seeding:
             f"{counted(len(self._laid.apart), 'place')} in the home kept from the image's defaults",
             "a link, a special file, or a file for a folder is there: "
             + ", ".join(ascii(path)[1:-1] for path in self._laid.apart[:5]),
-            "look at them; what you move away comes back with `workspace-agent home merge`",
+            "look at them; then `workspace-agent home reset --file PATH` brings the default",
             self._step.target,
         )
 

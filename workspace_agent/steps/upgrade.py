@@ -94,8 +94,8 @@ class HomeUpgrade:
                     asked[path] = verdict
             if not dry_run:
                 beside = [path for path, verdict in asked.items() if verdict is Verdict.CONFLICT]
-                done = self.lay(at, asked, beside, "" if only else image, tell)
-                if done and not only:
+                self.lay(at, asked, beside, "" if only else image, tell)
+                if not only:
                     name = self.seed.record
                     note = marker.parsed(at.state.read(name, _LIMIT))
                     note |= {"image": image, "began": began}
@@ -109,11 +109,11 @@ class HomeUpgrade:
         beside: Collection[str] = (),
         image: str = "",
         tell: Callable[[str], None] = lambda _: None,
-    ) -> bool:
+    ) -> None:
         """Lay the image's *paths* over the home, those *beside* only beside it.
 
         What they replace is in this boot's backup. Nothing is left to do where another pod makes
-        *image* the base meanwhile. Says whether it is done: another pod may have taken over.
+        *image* the base meanwhile. Raises AgentError where another pod is at the home.
         """
         from workspace_agent.host.copy import copy_tree  # threads; a warm boot lays nothing
         from workspace_agent.host.lease import Lease
@@ -125,7 +125,7 @@ class HomeUpgrade:
             tell(text)
 
         if not paths:
-            return True
+            return
         began = monotonic()
 
         def is_done() -> bool:
@@ -134,7 +134,9 @@ class HomeUpgrade:
         lease = Lease(at.state, self.seed.boot_id)
         try:
             if not lease.take(lambda: is_done() or monotonic() - began > _PATIENCE, tell):
-                return is_done()
+                if is_done():
+                    return
+                raise NotOursError
             with Stage(at.state, self.seed.boot_id, tell=alive) as stage:
                 copy_tree(
                     at.image,
@@ -156,11 +158,10 @@ class HomeUpgrade:
             sweep(
                 at.state, alive
             )  # the home is made and the lease is ours: nobody has a stage in use
-        except NotOursError:
-            return False
+        except NotOursError as error:
+            raise AgentError(_taken(self.seed.target)) from error
         finally:
             lease.release()
-        return True
 
     def settle(self, *, report: bool = True) -> bool:
         """Make the manifest that is missing, or with *report* note what this image asks for.
@@ -283,6 +284,16 @@ def no_base(home: str) -> Problem:
         "it was adopted, or the list of them was not finished, or is not sound",
         "`workspace-agent home diff` compares it with this image, "
         "`workspace-agent home reset --file PATH` brings back a single default",
+        home,
+    )
+
+
+def _taken(home: str) -> Problem:
+    return Problem(
+        "home.not-laid",
+        "the image's defaults were not laid into the home, or not all of them",
+        "another pod is at it",
+        "do it again when that pod is through",
         home,
     )
 
