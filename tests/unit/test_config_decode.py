@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workspace_agent.config import reference, schema, toml
+from workspace_agent.config import schema, toml
 from workspace_agent.config.decode import Issue, decode, to_json
 from workspace_agent.config.placeholders import expand, names_in
 from workspace_agent.config.schema import Profile
@@ -245,20 +245,6 @@ def test_the_names_in_a_text_come_in_order() -> None:
 
 def test_every_key_is_documented() -> None:
     assert [] == [path for path, one in schema.walk() if not one.metadata["doc"].endswith(".")]
-
-
-def test_the_reference_page_is_rendered_from_the_schema() -> None:
-    page = (ROOT / "docs" / "reference" / "profile.md").read_text()
-
-    assert page == reference.page()
-
-
-def test_the_reference_page_has_every_key() -> None:
-    page = reference.page()
-    keys = [path for path, one in schema.walk() if one.metadata["kind"] not in ("section", "vars")]
-
-    assert 26 <= len(keys)
-    assert [] == [path for path in keys if f"### `{'.'.join(path)}`" not in page]
 
 
 def test_a_secret_with_a_word_in_braces_is_not_in_the_message() -> None:

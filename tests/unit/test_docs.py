@@ -18,7 +18,7 @@ import pytest
 from workspace_agent import fastpath
 from workspace_agent.app import private
 from workspace_agent.cli import lazy, main
-from workspace_agent.config import reference, schema
+from workspace_agent.config import schema
 from workspace_agent.model import layout
 from workspace_agent.steps import trouble
 from workspace_agent.supervise import exitcode
@@ -166,10 +166,6 @@ def test_every_state_file_is_on_its_page_and_no_other() -> None:
     }
 
     assert names | others == documented
-
-
-def test_the_page_of_the_profile_is_that_of_the_schema() -> None:
-    assert reference.page() == page("profile")
 
 
 @pytest.mark.parametrize("name", ["cli", "exit-codes", "problems", "profile", "state-files"])

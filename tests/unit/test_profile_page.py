@@ -1,23 +1,27 @@
-"""The page `docs/reference/profile.md`, rendered from the schema.
+"""The page of the profile is rendered from the schema.
 
-`python -m workspace_agent.config.reference` writes it to standard output.
+`GOLDEN=write pytest tests/unit/test_profile_page.py` writes `docs/reference/profile.md` anew.
 """
 
 from __future__ import annotations
 
-import sys
+import json
+import os
 import textwrap
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from workspace_agent.config import decode, placeholders
+from workspace_agent.config import decode, placeholders, schema
 from workspace_agent.config.layers import PROTECTED
 from workspace_agent.config.schema import Profile
+
+PAGE = Path(__file__).parents[2] / "docs/reference/profile.md"
 
 _HEAD = """\
 # The profile
 
-<!-- Rendered by `python -m workspace_agent.config.reference`; change the schema, not this page. -->
+<!-- Written by `GOLDEN=write pytest tests/unit/test_profile_page.py`; change the schema. -->
 
 A profile is a TOML file that says what an image wants to have done at boot. Every key may be left
 out. A key that is not on this page is a mistake, and all mistakes are reported at once, with file
@@ -96,7 +100,8 @@ def _key(one: Any, path: str, default: dict[str, Any]) -> str:
         form = 'string, for any `NAME = "value"`'
         name = "NAME" if rules.get("rest") else f"{one.name}.NAME"
     else:
-        form = f"{_KINDS.get(rules['kind'], rules['kind'])}, default `{_toml(default[one.name])}`"
+        kind = rules["kind"]
+        form = f"{_KINDS.get(kind, kind)}, default `{json.dumps(default[one.name])}`"
     notes = [form]
     if choices := rules.get("choices"):
         notes.append(("each one of " if rules["kind"] == "texts" else "one of ") + _codes(choices))
@@ -129,13 +134,16 @@ def _listed(words: list[str], last: str) -> str:
     return f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+def test_the_reference_page_is_rendered_from_the_schema() -> None:
+    if os.environ.get("GOLDEN") == "write":
+        PAGE.write_text(page())
+
+    assert page() == PAGE.read_text()
 
 
-if __name__ == "__main__":
-    sys.stdout.write(page())
+def test_the_reference_page_has_every_key() -> None:
+    kinds = {path: one.metadata["kind"] for path, one in schema.walk()}
+    keys = [".".join(path) for path, kind in kinds.items() if kind not in ("section", "vars")]
+
+    assert 26 <= len(keys)
+    assert [] == [key for key in keys if f"### `{key}`" not in page()]
