@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from workspace_agent.config import find, toml
-from workspace_agent.config.load import Loaded, Overlay, ProfileError, Source, load, names, to_json
+from workspace_agent.config.decode import to_json
+from workspace_agent.config.load import Loaded, Overlay, ProfileError, Source, load, names
 from workspace_agent.config.schema import Profile
 from workspace_agent.model.problem import AgentError
 
@@ -79,7 +80,7 @@ def test_a_plain_boot_loads_neither_the_parser_nor_the_decoder() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    assert ["load", "placeholders", "schema", "sources"] == [
+    assert ["load", "placeholders", "schema"] == [
         name.rpartition(".")[2] for name in done.stdout.split()
     ]
 
@@ -285,7 +286,6 @@ def test_every_layer_wins_over_the_one_before_and_is_named(write: Write, builtin
         environ={"WORKSPACE_AGENT__REPORT__HISTORY": "4", "WORKSPACE_AGENT__ENV__B": "x"},
         builtin=builtin,
         overlays=[Overlay(image, trusted=True), Overlay(volume, trusted=False)],
-        flags={"workload.grace": "1m", "path.pythonpath": "no"},
     )
 
     assert {
@@ -300,17 +300,13 @@ def test_every_layer_wins_over_the_one_before_and_is_named(write: Write, builtin
         "report.banner": f"file {volume}:5",
         "report.history": "env WORKSPACE_AGENT__REPORT__HISTORY",
         "env.B": "env WORKSPACE_AGENT__ENV__B",
-        "workload.grace": "flag",
-        "path.pythonpath": "flag",
     } == sources(loaded)
     profile = loaded.profile
-    assert ("bind", ".2", "/1", 4, 60.0, False, {"A": "3", "B": "x"}) == (
+    assert ("bind", ".2", "/1", 4, {"A": "3", "B": "x"}) == (
         profile.home.mode,
         profile.home.marker,
         profile.home.path,
         profile.report.history,
-        profile.workload.grace,
-        profile.path.pythonpath,
         profile.env.set,
     )
 
@@ -381,17 +377,6 @@ def test_a_mistake_in_a_variable_names_the_variable(name: str, text: str, line: 
     assert (f"env WORKSPACE_AGENT__{name}: {line}",) == mistakes(None, environ=environ, builtin="")
 
 
-def test_a_flag_takes_values_as_well_as_texts() -> None:
-    flags = {"home.links": (".a",), "report.history": 3, "volume.required": "yes"}
-    profile = load(None, environ={}, builtin="", flags=flags).profile
-
-    assert ((".a",), 3, True) == (
-        profile.home.links,
-        profile.report.history,
-        profile.volume.required,
-    )
-
-
 # Mistakes
 
 
@@ -411,7 +396,6 @@ def test_all_mistakes_of_all_layers_come_at_once_with_file_and_line(
             environ={"WORKSPACE_AGENT__HOME__MODE": "x"},
             builtin=builtin,
             overlays=[Overlay(image, trusted=True)],
-            flags={"report.histor": 1},
         )
     lines = (
         f"{base}:3: home.mod: unknown key; did you mean `mode`?",
@@ -422,11 +406,10 @@ def test_all_mistakes_of_all_layers_come_at_once_with_file_and_line(
         " use letters, digits and `_`, and no digit first",
         "env WORKSPACE_AGENT__HOME__MODE: home.mode: `x` is not one of"
         " auto, bind, redirect, links, copy, off",
-        "flag: report.histor: unknown key; did you mean `history`?",
     )
 
     assert lines == error.value.issues
-    assert ("profile.mistakes", "the profile has 7 mistakes", "\n".join(lines)) == (
+    assert ("profile.mistakes", "the profile has 6 mistakes", "\n".join(lines)) == (
         error.value.problem.slug,
         error.value.problem.what,
         error.value.problem.why,

@@ -37,8 +37,7 @@ Later ones win:
 3. the image's `/etc/workspace-agent/profile.toml`, then the volume's file;
 4. the environment: `WORKSPACE_AGENT__HOME__MODE=copy` sets `home.mode`. Lists are separated by
    commas; variables are `WORKSPACE_AGENT__ENV__NAME=value` and
-   `WORKSPACE_AGENT__ENV__DEFAULT__NAME=value`;
-5. flags.
+   `WORKSPACE_AGENT__ENV__DEFAULT__NAME=value`. A flag such as `run --grace` is such a variable.
 
 Tables are merged key by key. A list replaces the one before it, unless its key ends in `+`:
 `"prepend+" = ["/opt/bin"]` appends.

@@ -11,9 +11,8 @@ from workspace_agent import bundle
 from workspace_agent.app import plans, private
 from workspace_agent.app.boot import run, wiring_steps
 from workspace_agent.app.facts import gather
+from workspace_agent.app.profiles import chosen
 from workspace_agent.app.recipes import recipe_for
-from workspace_agent.config.load import load
-from workspace_agent.config.sources import Overlay
 from workspace_agent.fastpath import BAKED
 from workspace_agent.host import files
 from workspace_agent.model import layout
@@ -93,10 +92,7 @@ def bake(session: Session) -> Report:
     """Put the static half in place under *session*'s root; raises AgentError when not root."""
     if os.geteuid() != 0:
         raise AgentError(Problem("image.not-root", "only root can bake an image", fix="drop USER"))
-    image = Overlay(layout.IMAGE_PROFILE, trusted=True)
-    selector = session.environ.get("WORKSPACE_AGENT_PROFILE") or None
-    builtin = f"{session.root}/profiles"
-    profile = load(selector, environ=session.environ, builtin=builtin, overlays=(image,)).profile
+    profile = chosen(session.environ, session.root).profile
     path = session.environ.get("WORKSPACE_VOLUME") or profile.volume.candidates[0]
     facts = gather(
         profile,
@@ -108,7 +104,7 @@ def bake(session: Session) -> Report:
         volume=Choice(path, True, "baked"),
     )
     recipe, _ = recipe_for(profile, facts, Report())
-    plan = plans.compiled(profile, facts, recipe, _profile_files(builtin, selector))
+    plan = plans.compiled(profile, facts, recipe, _profile_files(session))
     steps = [step for step in wiring_steps(profile, facts, recipe) if step.name != "env.files"]
     command = os.fsencode(private.launcher(session.root))
     steps += [
@@ -124,10 +120,11 @@ def bake(session: Session) -> Report:
     return replace(run(steps, Report()), notes=())
 
 
-def _profile_files(builtin: str, selector: str | None) -> list[str]:
+def _profile_files(session: Session) -> list[str]:
     """List what the plan rests on: the selected files, and all that they may extend."""
-    chosen = [selector] if selector and selector.endswith(".toml") else []
-    folders = {builtin, *(os.path.dirname(path) for path in (layout.IMAGE_PROFILE, *chosen))}
+    selector = session.environ.get("WORKSPACE_AGENT_PROFILE", "")
+    named = [layout.IMAGE_PROFILE, *([selector] if selector.endswith(".toml") else [])]
+    folders = {f"{session.root}/profiles", *map(os.path.dirname, named)}
     beside = [
         f"{folder}/{name}"
         for folder in sorted(folders)
@@ -135,4 +132,4 @@ def _profile_files(builtin: str, selector: str | None) -> list[str]:
         for name in sorted(os.listdir(folder))
         if name.endswith(".toml")
     ]
-    return list(dict.fromkeys([layout.IMAGE_PROFILE, *chosen, *beside]))
+    return list(dict.fromkeys([*named, *beside]))

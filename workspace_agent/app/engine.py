@@ -12,11 +12,11 @@ from workspace_agent.app import attempts, homes, plans, records
 from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_steps
 from workspace_agent.app.facts import Facts, gather
 from workspace_agent.app.late import Late
+from workspace_agent.app.profiles import chosen
 from workspace_agent.app.recipes import bare, recipe_for
 from workspace_agent.app.telling import Teller, announcement
-from workspace_agent.config.load import load
+from workspace_agent.config.load import Overlay
 from workspace_agent.config.schema import Profile
-from workspace_agent.config.sources import Overlay
 from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report
@@ -61,20 +61,17 @@ def open_boot(
     *listen* hears the profile before the volume is touched for the first time.
     """
     notes: list[Problem] = []
-    image = Overlay(layout.IMAGE_PROFILE, trusted=True)
 
-    def read(*overlays: Overlay) -> Profile:
-        selector = environ.get("WORKSPACE_AGENT_PROFILE") or None
+    def read(*volume: Overlay) -> Profile:
         try:
-            builtin = f"{root}/profiles"
-            return load(selector, environ=environ, builtin=builtin, overlays=overlays).profile
+            return chosen(environ, root, *volume).profile
         except AgentError as error:
             if strict:
                 raise
             notes.append(error.problem)
             return Profile()
 
-    profile = read(image)
+    profile = read()
     listen(profile)
     facts = gather(profile, environ, mounts, root=root, runtime=runtime, container=container)
     state = layout.state(facts.volume.path)
@@ -82,7 +79,7 @@ def open_boot(
         notes.append(attempts.PROBLEM)
         profile = attempts.safe(profile)
     elif trouble is None and files.exists(f"{state}/{layout.PROFILE_IN_STATE}"):
-        profile = read(image, Overlay(f"{state}/{layout.PROFILE_IN_STATE}", trusted=False))
+        profile = read(Overlay(f"{state}/{layout.PROFILE_IN_STATE}", trusted=False))
     if trouble is None and facts.volume.note is not None:
         notes.append(facts.volume.note)
     return Opening(profile, facts, trouble, tuple(notes))

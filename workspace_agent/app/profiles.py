@@ -1,26 +1,29 @@
-"""Profiles for people: one as lines with the origin of each value, and the mistakes of a file."""
+"""The profile of a boot; and for people, as lines with the origin of each value."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from workspace_agent.config.load import Loaded, load, to_json
-from workspace_agent.config.sources import Overlay
+from workspace_agent.config.load import Overlay, load
 from workspace_agent.model import layout
-from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.problem import AgentError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from workspace_agent.app.session import Session
+    from workspace_agent.config.load import Loaded
+    from workspace_agent.model.problem import Problem
 
 
-def loaded(session: Session, name: str | None) -> Loaded:
-    """Return the profile *name*, or the one that a boot here would use."""
-    image = Overlay(layout.IMAGE_PROFILE, trusted=True)
-    selector = name or session.environ.get("WORKSPACE_AGENT_PROFILE") or None
-    builtin = f"{session.root}/profiles"
-    return load(selector, environ=session.environ, builtin=builtin, overlays=(image,))
+def chosen(environ: Mapping[str, str], root: str, *volume: Overlay, name: str = "") -> Loaded:
+    """Return the profile *name*, or the one that *environ* chooses, with the image's laid over it.
+
+    The install at *root* has those that are shipped.
+    """
+    selector = name or environ.get("WORKSPACE_AGENT_PROFILE") or None
+    overlays = (Overlay(layout.IMAGE_PROFILE, trusted=True), *volume)
+    return load(selector, environ=environ, builtin=f"{root}/profiles", overlays=overlays)
 
 
 def mistakes(session: Session, path: str) -> Problem | None:
@@ -34,15 +37,21 @@ def mistakes(session: Session, path: str) -> Problem | None:
 
 def as_lines(found: Loaded) -> list[str]:
     """Return `key = value   # origin`, one line a key."""
-    rows = [(".".join(path), _toml(value), path) for path, value in _leaves(to_json(found.profile))]
-    return [
-        f"{f'{key} = {value}':<64} # {found.origin.get(path, 'default')}"
-        for key, value, path in rows
+    import json
+
+    from workspace_agent.config.decode import to_json  # the decoder: not for a plain boot
+
+    rows = [
+        (f"{'.'.join(path)} = {json.dumps(value, ensure_ascii=False)}", found.origin.get(path))
+        for path, value in _leaves(to_json(found.profile))
     ]
+    return [f"{row:<64} # {origin or 'default'}" for row, origin in rows]
 
 
 def as_data(found: Loaded) -> dict[str, Any]:
     """Return the values, and the origin of each by dotted key."""
+    from workspace_agent.config.decode import to_json
+
     origin = {".".join(path): str(source) for path, source in found.origin.items()}
     return {"profile": to_json(found.profile), "origin": origin}
 
@@ -53,9 +62,3 @@ def _leaves(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
             yield from _leaves(inner, (*at, name))
     elif not isinstance(value, dict):
         yield at, value
-
-
-def _toml(value: Any) -> str:
-    import json
-
-    return json.dumps(value, ensure_ascii=False)

@@ -26,13 +26,12 @@ def list_(options: Options) -> None:
 
 
 @profile.command()
-@click.argument("name", required=False)
+@click.argument("name", default="")
 @pass_options
-def show(options: Options, name: str | None) -> None:
+def show(options: Options, name: str) -> None:
     """Print every key with its value and where that came from."""
-    loaded = profiles.loaded(options.session, name)
-    lines = profiles.as_lines(loaded)
-    options.finish(render.Answer(0, lines, profiles.as_data(loaded)))
+    loaded = profiles.chosen(options.session.environ, options.session.root, name=name)
+    options.finish(render.Answer(0, profiles.as_lines(loaded), profiles.as_data(loaded)))
 
 
 @profile.command()

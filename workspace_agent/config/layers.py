@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workspace_agent.config import decode, find, locate, schema
 from workspace_agent.config.decode import Issue, Key
-from workspace_agent.config.load import DEFAULT_NAME, ENV_PREFIX
-from workspace_agent.config.sources import Overlay, Source
+from workspace_agent.config.load import DEFAULT_NAME, ENV_PREFIX, Overlay, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -78,14 +77,12 @@ def laid_over(overlays: Iterable[Overlay], builtin: str) -> Iterator[Layer]:
 
 def variable(name: str, value: str) -> Layer:
     """Return the layer of one environment variable: `WORKSPACE_AGENT__HOME__MODE`."""
-    table = _nested(_key_of(name[len(ENV_PREFIX) :]), value)
+    key = _key_of(name[len(ENV_PREFIX) :])
+    kinds = {path: one.metadata["kind"] for path, one in schema.walk()}
+    table: Any = _typed(kinds.get(key, "text"), value)
+    for part in reversed(key):
+        table = {part: table}
     return Layer("env", name, table, table)
-
-
-def flag(name: str, value: object) -> Layer:
-    """Return the layer of one flag, whose *name* is a dotted key."""
-    table = _nested(tuple(name.split(".")), value)
-    return Layer("flag", "", table, table)
 
 
 def mistakes(layers: Iterable[Layer]) -> list[str]:
@@ -120,20 +117,8 @@ def _key_of(name: str) -> Key:
     return ("env", rest)
 
 
-def _nested(key: Key, value: object) -> dict[str, Any]:
-    kinds = {path: one.metadata["kind"] for path, one in schema.walk()}
-    plain: Any = _typed(kinds.get(key, "text"), value)
-    for part in reversed(key):
-        plain = {part: plain}
-    return dict(plain)
-
-
-def _typed(kind: str, value: object) -> object:
+def _typed(kind: str, value: str) -> object:
     """Return *value* as TOML would have it; a string that does not fit stays for the decoder."""
-    if isinstance(value, tuple):
-        return list(value)
-    if not isinstance(value, str):
-        return value
     if kind == "flag":
         return _FLAGS.get(value.lower(), value)
     if kind == "count" and value.isascii() and value.isdecimal():
@@ -146,7 +131,7 @@ def _typed(kind: str, value: object) -> object:
 def _mistakes_of(layer: Layer) -> list[str]:
     issues = [*decode.decode(layer.written)[1], *_forbidden(layer)]
     if layer.kind != "file":
-        return [f"{layer.kind} {layer.name}".rstrip() + f": {issue}" for issue in issues]
+        return [f"{layer.kind} {layer.name}: {issue}" for issue in issues]
     lines = locate.lines(layer.text, [issue.key for issue in issues[:_LOCATED]])
     placed = [(lines.get(issue.key), issue) for issue in issues]
     placed.sort(key=lambda pair: pair[0] or len(layer.text))

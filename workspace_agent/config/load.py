@@ -1,26 +1,51 @@
-"""The profile of this boot: defaults, files, environment and flags, laid over each other."""
+"""The profile of this boot: defaults, files and environment, laid over each other."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from workspace_agent.config import sources
 from workspace_agent.config.schema import Profile, walk
-from workspace_agent.config.sources import Overlay as Overlay
-from workspace_agent.config.sources import Source as Source
 from workspace_agent.model.problem import AgentError, Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
 DEFAULT_NAME = "persistent-workspace"
 
 ENV_PREFIX = "WORKSPACE_AGENT__"
 
-_NOTHING: dict[str, object] = {}
+
+@dataclass(frozen=True)
+class Overlay:
+    """A file laid over the selected profile; a volume's is not *trusted* with everything."""
+
+    path: str
+    trusted: bool
+
+
+@dataclass(frozen=True)
+class Source:
+    """The place that set a value: *kind* is default, file or env; *name* says which one."""
+
+    kind: str
+    name: str = ""
+    key: tuple[str, ...] = ()
+    text: str = field(default="", repr=False, compare=False)
+
+    @property
+    def line(self) -> int | None:
+        """The line of a file's key, worked out when it is asked for."""
+        if self.kind != "file":
+            return None
+        from workspace_agent.config import locate  # the parser; only to show an origin
+
+        return locate.lines(self.text, [self.key]).get(self.key)
+
+    def __str__(self) -> str:
+        line = self.line
+        return " ".join(filter(None, (self.kind, f"{self.name}:{line}" if line else self.name)))
 
 
 @dataclass(frozen=True)
@@ -54,16 +79,16 @@ def load(
     environ: Mapping[str, str],
     builtin: str,
     overlays: Sequence[Overlay] = (),
-    flags: Mapping[str, object] = _NOTHING,
 ) -> Loaded:
     """Return the profile that *selector* names, with everything laid over it.
 
-    *selector* is a name in the folder *builtin* or a path; a flag's key is dotted (`home.mode`).
+    *selector* is a name in the folder *builtin* or a path.
     """
     present = [overlay for overlay in overlays if os.path.exists(overlay.path)]
     overrides = [name for name in environ if name.startswith(ENV_PREFIX)]
-    origin = {path: sources.DEFAULT for path, one in walk() if one.metadata["kind"] not in _TABLES}
-    if selector in (None, DEFAULT_NAME) and not (present or overrides or flags):
+    default = Source("default")
+    origin = {path: default for path, one in walk() if one.metadata["kind"] not in _TABLES}
+    if selector in (None, DEFAULT_NAME) and not (present or overrides):
         return Loaded(Profile(), origin)
 
     from workspace_agent.config import layers  # the parser and the decoder: not for a plain boot
@@ -72,7 +97,6 @@ def load(
         *layers.selected(selector or DEFAULT_NAME, builtin),
         *layers.laid_over(present, builtin),
         *(layers.variable(name, environ[name]) for name in sorted(overrides)),
-        *(layers.flag(name, value) for name, value in flags.items()),
     ]
     if issues := layers.mistakes(stack):
         raise ProfileError(issues)
@@ -87,13 +111,6 @@ def names(builtin: str) -> tuple[str, ...]:
         files = []
     shipped = {name[: -len(".toml")] for name in files if name.endswith(".toml")}
     return tuple(sorted(shipped | {DEFAULT_NAME}))
-
-
-def to_json(profile: Profile) -> dict[str, Any]:
-    """Return *profile* as plain values, which `decode` turns into the same profile."""
-    from workspace_agent.config import decode
-
-    return decode.to_json(profile)
 
 
 _TABLES = ("section", "vars")
