@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from workspace_agent.config.placeholders import NAMES
-from workspace_agent.config.placeholders import expand as expand
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,12 @@ MAX_BYTES = 64 * 1024
 
 # No key of ours has more than four; the standard library's parser is quadratic in this number.
 MAX_PARTS = 32
+
+# Dots in what is quoted or a comment are no separators, even where a quote is not closed.
+_QUOTED = re.compile(r"""\"(?:\\.|[^"\\])*\"?|'[^']*'?|#.*""")
+
+# What ends a key; with two dots in a row the parser stops.
+_BETWEEN = re.compile(r"[=,{}\[\]]|\.\.+")
 
 
 def parse(text: str, name: str = "the profile") -> dict[str, Any]:
@@ -88,36 +95,10 @@ def _add_own_packages() -> None:
 
 def _line_of_long_key(text: str) -> int | None:
     for number, line in enumerate(text.split("\n"), 1):
-        if line.count(".") >= MAX_PARTS and _longest_run(line) >= MAX_PARTS:
+        keys = _BETWEEN.split(_QUOTED.sub("q", line))
+        if any(key.count(".") >= MAX_PARTS for key in keys):
             return number
     return None
-
-
-def _longest_run(line: str) -> int:
-    """Return the most dots that stand in one key of *line*.
-
-    Dots in quotes are no separators, and two in a row are no key: the parser stops there.
-    """
-    most = run = 0
-    quote = before = ""
-    for char in line:
-        if quote:
-            # A backslash hides what follows it, and so a pair of them hides nothing.
-            if before == "\\" and quote == '"':
-                char = ""
-            elif char == quote:
-                quote = ""
-        elif char in "\"'":
-            quote = char
-        elif char == "#":
-            break
-        elif char == ".":
-            run = 0 if before == "." else run + 1
-            most = max(most, run)
-        elif char in "=,{}[]":
-            run = 0
-        before = char
-    return most
 
 
 def _line_of(error: ValueError, text: str) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # Milliseconds and bytes: whole numbers, so that what is rendered parses to the same value.
 DURATIONS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 SIZES = {"TiB": 2**40, "TB": 10**12, "GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6}
@@ -9,7 +11,8 @@ SIZES |= {"KiB": 2**10, "KB": 10**3, "B": 1}
 
 # Longer than any honest value, and short enough that no number in it leaves float's range.
 _LONGEST = 24
-_DIGITS = frozenset("0123456789")
+
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)?([^0-9.]*)")
 
 
 class RefusedError(ValueError):
@@ -75,18 +78,10 @@ def quoted(text: str) -> str:
 
 
 def _component(text: str) -> tuple[str, str, str]:
-    """Split the first number and its unit off *text*; an unusable number comes back empty."""
-    cut = _span(text, 0, number=True)
-    end = _span(text, cut, number=False)
-    number = text[:cut]
-    usable = number.count(".") <= 1 and number[:1] in _DIGITS and number[-1:] in _DIGITS
-    return number if usable else "", text[cut:end], text[end:]
-
-
-def _span(text: str, at: int, *, number: bool) -> int:
-    while at < len(text) and (text[at] in _DIGITS or text[at] == ".") is number:
-        at += 1
-    return at
+    """Split the first number and its unit off *text*; where none is, it comes back empty."""
+    found = _PART.match(text)
+    assert found is not None  # every part of it may be empty
+    return found[1] or "", found[2], text[found.end() :]
 
 
 def _suggest(text: str, units: dict[str, int], *examples: str) -> str:
