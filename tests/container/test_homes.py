@@ -61,7 +61,11 @@ def test_a_pod_that_is_killed_while_it_copies_is_made_good_by_the_next(pod, larg
         if (volume / "home").exists():
             break  # too fast for us; then the kill comes after the publish
     first.remove()
-    second = pod("sh", "-c", 'find "$HOME/tree" -type f | wc -l', image=large, volume=volume)
+    look = (
+        'find "$HOME/tree" -type f | wc -l;'
+        'while ls -d "$HOME"/../.workspace-agent/stage-* 2>/dev/null; do sleep 0.1; done >&2'
+    )
+    second = pod("sh", "-c", look, image=large, volume=volume)
 
     assert 0 == second.wait(), second.err
     assert "2000" == second.out.strip()

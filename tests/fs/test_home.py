@@ -17,7 +17,6 @@ from workspace_agent.app.boot import run
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.outcome import Blocked, Ok, Report, Status, Todo
 from workspace_agent.steps.home import SMALL_ENTRIES, HomeSeed, is_small
-from workspace_agent.steps.stage import sweep
 from workspace_agent.steps.volume import VolumeReady
 
 MARKER = ".packet-init"
@@ -453,7 +452,7 @@ def test_refused_at_any_write_no_marker_stands_over_an_incomplete_home(
         if merge and (home / ".bashrc").read_text() != "mine\n":
             wrong.append((k, "the user's file"))
         again = run([replace(step, boot_id="b2")], Report())
-        if again.status != "ok" or _left(volume) - {"seeded", "defaults-new"}:
+        if again.status != "ok" or not step.tidy() or _left(volume) - {"seeded", "defaults-new"}:
             wrong.append((k, "not healed", again))
 
     assert k > 10
@@ -493,7 +492,7 @@ def test_everything_is_synced_before_the_marker_is_seen(
 def test_a_stage_that_another_pod_removes_is_never_published(seed: HomeSeed, home: Path) -> None:
     def rival(_: int) -> None:
         with SafeRoot.at(seed.state) as state:
-            sweep(state)
+            state.remove_tree("stage-b1")
 
     report = run([replace(seed, sync=rival)], Report())
 
@@ -521,7 +520,7 @@ def test_two_boots_at_once_end_in_one_whole_home(
     assert {"seeded"} == _left(root / "volume")
 
 
-def test_stages_of_killed_boots_are_removed_files_and_folders(
+def test_stages_of_killed_boots_are_removed_beside_the_workload_files_and_folders(
     root: Path, seed: HomeSeed, plant: Callable
 ) -> None:
     plant(root / "volume/.workspace-agent", {
@@ -529,6 +528,8 @@ def test_stages_of_killed_boots_are_removed_files_and_folders(
     })  # fmt: skip
     seed.apply(_tell)
 
+    assert "stage-old" in _left(root / "volume")
+    assert seed.tidy()
     assert {"boots", "seeded"} == _left(root / "volume")
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from workspace_agent.host import files
+from workspace_agent.host.lease import Lease
 from workspace_agent.host.safe_root import SafeRoot
-from workspace_agent.steps.stage import Stage, key_of, sweep
+from workspace_agent.steps.stage import Stage, key_of, tidy
 
 
 @pytest.fixture
@@ -80,9 +81,9 @@ def test_a_planted_stage_leads_nowhere(state: SafeRoot, tmp_path: Path, plant: C
     os.symlink(outside, f"{state.path}/stage-evil")
     with Stage(state, "mine", "key") as stage:
         stage.tree.commit("file", "x")
-    sweep(state)
+    tidy(state, "mine")
 
-    assert ([], ["precious"]) == (state.names(), os.listdir(outside))
+    assert (["lease.1"], ["precious"]) == (state.names(), os.listdir(outside))
 
 
 def test_what_is_put_into_the_tree_leaves_no_draft(state: SafeRoot) -> None:
@@ -93,11 +94,60 @@ def test_what_is_put_into_the_tree_leaves_no_draft(state: SafeRoot) -> None:
         assert ["tree"] == os.listdir(f"{state.path}/{stage.name}")
 
 
-def test_a_sweep_takes_stages_alone(state: SafeRoot, tmp_path: Path, plant: Callable) -> None:
+def test_what_the_dead_left_is_removed_and_nothing_else(
+    state: SafeRoot, tmp_path: Path, plant: Callable
+) -> None:
     plant(tmp_path / "state", {"stage-a/tree/deep/x": "1", "stage-b": "2", "boots/x": "3"})
-    sweep(state)
+    plant(
+        tmp_path / "state", {"seeded.7-dead.new": "", "seeded.8-alive.new": "", "lease.x.probe": ""}
+    )
+    os.utime(tmp_path / "state/seeded.7-dead.new", (1, 1))
 
-    assert ["boots"] == state.names()
+    assert tidy(state, "mine")
+    assert {"boots", "seeded.8-alive.new", "lease.1"} == set(state.names())
+
+
+def test_where_nothing_is_left_nothing_is_written(
+    state: SafeRoot, tmp_path: Path, plant: Callable, tree: Callable
+) -> None:
+    plant(tmp_path / "state", {"boots/x": "3", "seeded": ""})
+    before = tree(tmp_path, times=True)
+
+    assert tidy(state, "mine")
+    assert before == tree(tmp_path, times=True)
+
+
+def test_nothing_of_another_pod_is_removed_while_it_has_the_lease(state: SafeRoot) -> None:
+    rival = Lease(state, "rival")
+    assert rival.take(lambda: False, lambda _: None)
+    with Stage(state, "rival", "key") as stage:
+        assert not tidy(state, "mine")
+        assert ["tree"] == [n for n in os.listdir(f"{state.path}/{stage.name}") if n != "key"]
+    rival.release()
+
+
+def test_a_boot_that_goes_on_while_its_old_stage_is_removed_has_another_one(
+    state: SafeRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held up for so long that it lost the lease, it makes a stage of the same name again."""
+    left_behind(state, "slow", "key")
+    remove, found = SafeRoot.remove_tree, []
+
+    def removed(root: SafeRoot, below: str) -> None:
+        if not found:
+            found.append("")  # the stage looks for one of its name, too
+            with Stage(state, "slow", "key") as stage:
+                found.append(stage.resumed)
+                stage.tree.commit("new", "x")
+                remove(root, below)
+                found.append(stage.tree.names())
+        remove(root, below)
+
+    monkeypatch.setattr(SafeRoot, "remove_tree", removed)
+
+    assert tidy(state, "mine")
+    assert ["", False, ["new"]] == found
+    assert ["lease.1"] == state.names()
 
 
 OVERLAY = (

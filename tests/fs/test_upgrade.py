@@ -168,6 +168,7 @@ def test_killed_at_any_write_the_next_boot_ends_as_if_never_killed(
         after = run([replace(step, seed=replace(step.seed, boot_id="b3"))], Report())
         assert not after.problems, (k, after.problems)
         assert (k, wanted) == (k, home(step))
+        assert step.seed.tidy()
         assert [] == [one for one in os.listdir(state(step)) if one.startswith("stage-")]
     assert seen > 20
 

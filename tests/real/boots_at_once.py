@@ -37,7 +37,10 @@ def boot(number: int) -> Report:
         boot_id=f"boot{number}",
     )  # fmt: skip
     ready, seed, *_ = workspace_steps(Profile(), facts)
-    return run((ready, seed), Report())
+    report = run((ready, seed), Report())
+    while seed.is_made() and not seed.tidy():
+        pass  # as the boots do that come after
+    return report
 
 
 def start(number: int, gate: int, keeper: int) -> int:

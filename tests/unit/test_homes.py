@@ -93,6 +93,16 @@ def test_what_cannot_be_settled_later_either_holds_no_stamp_up(
     assert wanted is homes.settle(opening(**keys))
 
 
+@pytest.mark.parametrize("mode", ["redirect", "copy", "links"])
+def test_what_a_killed_boot_left_is_removed_in_every_mode(
+    opening: Callable, tmp_path: Path, plant: Callable, mode: str
+) -> None:
+    left = plant(tmp_path / "volume/.workspace-agent", {"stage-dead/tree/x": "x"})
+
+    homes.settle(opening(mode=mode))
+    assert ["lease.1"] == os.listdir(left)
+
+
 def test_off_means_no_report(opening: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     wishes = []
     monkeypatch.setattr(HomeUpgrade, "settle", lambda _, *, report: wishes.append(report))

@@ -26,16 +26,19 @@ def settle(opening: Opening, image: int = -1) -> bool:
     home, opened before something else had its place.
     """
     upgrade = of(opening)
-    if upgrade is None or opening.profile.home.mode in _SHARED or not upgrade.seed.is_made():
+    if upgrade is None or not upgrade.seed.is_made():
         return True
     if image >= 0:
         upgrade = replace(upgrade, seed=replace(upgrade.seed, source=f"/proc/self/fd/{image}"))
+    settled = True
     try:
-        return upgrade.settle(report=opening.profile.home.upgrade != "off")
+        if opening.profile.home.mode not in _SHARED:
+            settled = upgrade.settle(report=opening.profile.home.upgrade != "off")
     except AgentError:
-        return True  # out of sight: there is nothing that a later boot could do
+        pass  # out of sight: there is nothing that a later boot could do
     except OSError:
-        return False
+        settled = False
+    return upgrade.seed.tidy() and settled
 
 
 def of(opening: Opening) -> HomeUpgrade | None:

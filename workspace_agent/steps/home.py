@@ -75,6 +75,23 @@ class HomeSeed:
 
         return seed(self, tell)
 
+    def tidy(self) -> bool:
+        """Remove what killed boots left; for after `apply`, in a process beside the workload.
+
+        Says whether a later boot has nothing to do.
+        """
+        from workspace_agent.host.safe_root import SafeRoot
+        from workspace_agent.steps.stage import tidy
+
+        try:
+            with (
+                SafeRoot.at(self.volume) as volume,
+                volume.folder(os.path.basename(self.state)) as state,
+            ):
+                return tidy(state, self.boot_id)
+        except OSError:
+            return True  # what cannot be removed stays
+
     @property
     def volume(self) -> str:
         """The volume's root."""

@@ -26,7 +26,7 @@ from workspace_agent.steps import marker
 from workspace_agent.steps.home import SMALL_ENTRIES, full, is_small
 from workspace_agent.steps.manifest import fingerprint
 from workspace_agent.steps.merge import Laid, Merge, NotOursError, place
-from workspace_agent.steps.stage import Stage, key_of, sweep
+from workspace_agent.steps.stage import Stage, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,7 +88,6 @@ class _Seeding:
                 if last and not step.is_made():
                     raise
         if not step.was_made():
-            sweep(self._state, self._alive)
             found = marker.read(f"{step.target}/{step.marker}")
             marker.record(self._state, step.record, step.boot_id, found)
         return self._apart() or self._left_out

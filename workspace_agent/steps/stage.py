@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 
 from workspace_agent.host import files
+from workspace_agent.host.lease import Lease
 from workspace_agent.host.ticker import Ticker
 
 TYPE_CHECKING = False
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from workspace_agent.host.safe_root import SafeRoot
 
 PREFIX = "stage-"
+
+# What is about to become a file, and after how many seconds nobody is at it any more.
+_DRAFTS, _SILENT = ".new", 3600
 
 # Beside the tree in the stage: what it is a copy of, and what is about to go into it.
 _KEY, _DRAFT = "key", "draft"
@@ -113,13 +117,39 @@ def _locked(state: SafeRoot, stage: str) -> int:
     return fd
 
 
-def sweep(state: SafeRoot, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Remove what killed boots left in *state*. A live one's stage may be among them: only for
-    who knows that no stage has anything to publish any more.
+def tidy(state: SafeRoot, boot_id: str) -> bool:
+    """Remove what killed boots left in *state*; says whether nobody else was at it meanwhile.
+
+    Only for who knows that the home is made. Under the lease no other stage is in use, and one by
+    another name and without a key will never be: so what takes long is done without the lease.
     """
-    for name in _stages(state):
-        with Ticker(tell, "removing what is left of a copy"):
-            state.remove_tree(name)
+    if not any(name.startswith(PREFIX) or name.endswith(_DRAFTS) for name in state.names()):
+        return True
+    rivals: list[str] = []
+    lease = Lease(state, boot_id)
+    try:
+        if not lease.take(lambda: bool(rivals), rivals.append):
+            return False
+        now = lease.now()
+        dead = [_buried(state, name) for name in _stages(state)]
+        for name in state.names():
+            info = state.look(name) if name.endswith(_DRAFTS) else None
+            if info is not None and now - info.st_mtime > _SILENT:
+                state.remove(name)
+    finally:
+        lease.release()
+    for name in dead:
+        state.remove_tree(name)
+    return True
+
+
+def _buried(state: SafeRoot, stage: str) -> str:
+    """Return the name that *stage* has from now on, which nobody takes it up by."""
+    name = f"{PREFIX}{os.urandom(8).hex()}"
+    state.remove(f"{stage}/{_KEY}")
+    with suppress(OSError):  # gone: its owner was held up, and has noticed
+        state.rename(stage, name)
+    return name
 
 
 def key_of(source: str, image: str, *more: object) -> str:

@@ -118,7 +118,7 @@ class HomeUpgrade:
         from workspace_agent.host.copy import copy_tree  # threads; a warm boot lays nothing
         from workspace_agent.host.lease import Lease
         from workspace_agent.steps.merge import Merge, NotOursError
-        from workspace_agent.steps.stage import Stage, sweep
+        from workspace_agent.steps.stage import Stage
 
         def alive(text: str) -> None:
             lease.beat()
@@ -155,9 +155,6 @@ class HomeUpgrade:
                 merge = Merge(at.state, self.backup, aside, True, held, alive)
                 merge.lay(stage.tree, at.home)
                 self.seed.sync(at.state.fd)
-            sweep(
-                at.state, alive
-            )  # the home is made and the lease is ours: nobody has a stage in use
         except NotOursError as error:
             raise AgentError(_taken(self.seed.target)) from error
         finally:
