@@ -102,6 +102,17 @@ def test_whatever_changes_in_the_image_changes_the_fingerprint(
     assert mark != fingerprint(image)
 
 
+def test_a_long_manifest_is_heard_of_while_it_is_read(
+    image: SafeRoot, state: SafeRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "_RUN", 2)
+    heard: list[str] = []
+    known = Manifest.of(state, written(image, state), heard.append)
+
+    assert known is not None
+    assert known.count // 2 == len(heard) > 1
+
+
 def test_what_a_layer_does_not_keep_does_not_count(image: SafeRoot) -> None:
     mark = fingerprint(image)
     os.utime(f"{image.path}/.bashrc", ns=(0, LONG_AGO * 10**9 + 123_456_789))

@@ -138,6 +138,20 @@ def test_the_step_is_in_the_list_where_it_is_wanted(
     assert names == [step.name for step in workspace_steps(here.profile, here.facts)]
 
 
+def test_a_long_look_at_the_images_defaults_is_heard_of(
+    opening: Callable, tmp_path: Path, plant: Callable
+) -> None:
+    """PID 1 takes a boot that says nothing for hung."""
+    plant(tmp_path / "image", {".bashrc": "x"})
+    plant(tmp_path / "volume/.workspace-agent", {})
+    here, heard = opening(upgrade="unmodified"), []
+    only = ("volume.ready", "home.upgrade")
+    engine.perform(here, tell=heard.append, keep=lambda name: name in only)
+
+    assert "looking at the image's defaults" in heard
+    assert "apply home.upgrade" not in heard
+
+
 def test_status_waits_for_no_hung_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
 

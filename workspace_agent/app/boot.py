@@ -30,9 +30,15 @@ LEFT_OUT = "left out"
 
 
 def workspace_steps(
-    profile: Profile, facts: Facts, trouble: Problem | None = None
+    profile: Profile,
+    facts: Facts,
+    trouble: Problem | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Step, ...]:
-    """Return the steps that make the workspace: the volume, and the home on it."""
+    """Return the steps that make the workspace: the volume, and the home on it.
+
+    *tell* hears of a check that takes long.
+    """
     volume = facts.volume.path
     state = layout.state(volume)
     ready = VolumeReady(
@@ -67,7 +73,7 @@ def workspace_steps(
         return (ready, seed, *use)
     from workspace_agent.steps.upgrade import HomeUpgrade  # most boots have no use for it
 
-    return (ready, seed, HomeUpgrade(seed), *use)
+    return (ready, seed, HomeUpgrade(seed, tell), *use)
 
 
 def use_home(profile: Profile, facts: Facts, home: str) -> tuple[Step, ...]:

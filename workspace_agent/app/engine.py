@@ -122,7 +122,7 @@ def perform(
         return report
 
     try:
-        ready, *others = workspace_steps(profile, facts, opening.trouble)
+        ready, *others = workspace_steps(profile, facts, opening.trouble, tell)
         report = go([ready], Report(notes=opening.notes), tell=tell)
         home = Late(profile.home.wait if late else 0, report, go_on)
         patient = partial(run, dry_run=dry_run, keep=lambda name: keep(name) and home.wanted(name))

@@ -82,7 +82,9 @@ class Manifest:
         self.count = 0
 
     @classmethod
-    def of(cls, state: SafeRoot, image: str) -> Manifest | None:
+    def of(
+        cls, state: SafeRoot, image: str, tell: Callable[[str], None] = lambda _: None
+    ) -> Manifest | None:
         """Return it, read once from end to end, or None when it is not there, whole and sound."""
         found = cls(state, image)
         run: list[int] = []
@@ -91,6 +93,7 @@ class Manifest:
                 found.count += 1
                 run.append(_number(entry.path))
                 if len(run) >= _RUN:
+                    tell("reading what the home was made from")
                     found._known.append(array("Q", sorted(run)))
                     run = []
         except (OSError, EOFError, ValueError, RecursionError):

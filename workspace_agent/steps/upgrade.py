@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic, time_ns
 
 from workspace_agent.host.safe_root import SafeRoot
@@ -45,9 +45,13 @@ class Places:
 
 @dataclass(frozen=True)
 class HomeUpgrade:
-    """Replace, in the home that *seed* made, defaults of an older image that nobody has changed."""
+    """Replace, in the home that *seed* made, defaults of an older image that nobody has changed.
+
+    *tell* hears of a long check.
+    """
 
     seed: HomeSeed
+    tell: Callable[[str], None] = field(default=lambda _: None, compare=False)
     name: str = "home.upgrade"
     needs: tuple[str, ...] = ("home.seed",)
 
@@ -57,10 +61,10 @@ class HomeUpgrade:
             return Skip("there is no home yet")
         try:
             with self.places() as at:
-                base, image = base_of(at.state, self.seed.record), self.fingerprint(at)
+                base, image = base_of(at.state, self.seed.record), self.fingerprint(at, self.tell)
                 if base == image:
                     return Ok("the home has this image's defaults")
-                if Manifest.of(at.state, base) is None:
+                if Manifest.of(at.state, base, self.tell) is None:
                     return Skip("nobody knows what the home was made from: `home diff` compares")
         except AgentError as error:
             return Skip(error.problem.what)
@@ -84,7 +88,7 @@ class HomeUpgrade:
         began = time_ns()
         with self.places() as at:
             image = self.fingerprint(at, tell)
-            known = Manifest.of(at.state, base_of(at.state, self.seed.record))
+            known = Manifest.of(at.state, base_of(at.state, self.seed.record), tell)
             if known is None:
                 raise AgentError(no_base(self.seed.target))
             asked = {}
