@@ -56,6 +56,18 @@ def test_what_a_killed_boot_left_is_taken_up_when_it_is_of_the_same(
     assert ([] if resumed else ["stage-dead"]) == state.names()
 
 
+@pytest.mark.parametrize(("key", "resumed"), [("key", True), ("", False)])
+def test_what_a_boot_left_that_was_told_to_end_is_taken_up(
+    state: SafeRoot, key: str, resumed: bool
+) -> None:
+    with pytest.raises(SystemExit), Stage(state, "ended", key) as stage:
+        stage.tree.commit("half", "copied")
+        raise SystemExit(143)
+    with Stage(state, "mine", key) as stage:
+        assert (resumed, ["half"] * resumed) == (stage.resumed, stage.tree.names())
+    assert [] == state.names()
+
+
 def test_it_is_taken_up_by_one_alone_and_never_from_one_who_lives(state: SafeRoot) -> None:
     """One who was only held up still has the folders open, and would go on in our tree."""
     left_behind(state, "dead", "key")
@@ -105,6 +117,16 @@ def test_what_the_dead_left_is_removed_and_nothing_else(
 
     assert tidy(state, "mine")
     assert {"boots", "seeded.8-alive.new", "lease.1"} == set(state.names())
+
+
+@pytest.mark.parametrize("name", ["lease.dead.probe", "lease.7.8-dead.new"])
+def test_what_a_killed_waiter_left_is_removed(
+    state: SafeRoot, tmp_path: Path, plant: Callable, name: str
+) -> None:
+    plant(tmp_path / "state", {name: ""})
+
+    assert tidy(state, "mine")
+    assert ["lease.1"] == state.names()
 
 
 def test_where_nothing_is_left_nothing_is_written(

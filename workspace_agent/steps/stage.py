@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 PREFIX = "stage-"
 
-# What is about to become a file, and after how many seconds nobody is at it any more.
-_DRAFTS, _SILENT = ".new", 3600
+# What is about to become a file, and after how many seconds nobody is at it any more. A new holder
+# of the lease removes what was left of the lease itself.
+_DRAFTS, _PROBES, _SILENT = ".new", ".probe", 3600
 
 # Beside the tree in the stage: what it is a copy of, and what is about to go into it.
 _KEY, _DRAFT = "key", "draft"
@@ -28,9 +29,10 @@ _KEY, _DRAFT = "key", "draft"
 class Stage:
     """The stage of boot *boot_id* in the folder *state*; a context that leaves nothing behind.
 
-    A stage that a killed boot left with the same *key* is taken up, and *resumed* says so. An
-    empty key is like no other. A lock on the key shows that its owner lives: one who was only
-    held up still has the tree's folders open, and would go on in what somebody else publishes.
+    A stage that a killed boot left with the same *key* is taken up, and *resumed* says so; one
+    that is told to end, by SystemExit, leaves it as well. An empty key is like no other. A lock
+    on the key shows that its owner lives: one who was only held up still has the tree's folders
+    open, and would go on in what somebody else publishes.
     *tell* hears of a long removal at the end.
     """
 
@@ -68,8 +70,11 @@ class Stage:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         os.close(self.tree.fd)
+        if self._key and error is SystemExit:
+            self._unlock()  # told to end: the next boot takes it up, as that of a killed one
+            return
         # First of all: after an error, what cannot be removed must not be taken up either.
         self._state.remove(f"{self.name}/{_KEY}")
         self._unlock()  # before the rest: NFS and FUSE keep a file that is open, by another name
@@ -123,7 +128,8 @@ def tidy(state: SafeRoot, boot_id: str) -> bool:
     Only for who knows that the home is made. Under the lease no other stage is in use, and one by
     another name and without a key will never be: so what takes long is done without the lease.
     """
-    if not any(name.startswith(PREFIX) or name.endswith(_DRAFTS) for name in state.names()):
+    left = (name.startswith(PREFIX) or name.endswith((_DRAFTS, _PROBES)) for name in state.names())
+    if not any(left):
         return True
     rivals: list[str] = []
     lease = Lease(state, boot_id)
