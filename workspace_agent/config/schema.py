@@ -30,9 +30,10 @@ def key(default: object, doc: str, kind: str = "text", **rules: object) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def section(cls: type, doc: str) -> dict[str, Any]:
-    """Describe one table of keys."""
-    return {"doc": doc, "kind": "section", "section": cls}
+def section(cls: type) -> Any:
+    """Declare one table of keys, those of *cls*."""
+    metadata = {"doc": cls.__doc__, "kind": "section", "section": cls}
+    return field(default_factory=cls, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,7 @@ class EnvSection:
     default: Mapping[str, str] = key(
         dict, "The same, only where the container has not set it.", "vars", takes=NAMES
     )
-    propagate: PropagateSection = field(
-        default_factory=PropagateSection,
-        metadata=section(PropagateSection, "Variables of the container."),
-    )
+    propagate: PropagateSection = section(PropagateSection)
 
 
 @dataclass(frozen=True)
@@ -244,25 +242,13 @@ class Profile:
         " win. One that is reached twice counts at its first place.",
         "texts",
     )
-    volume: VolumeSection = field(
-        default_factory=VolumeSection, metadata=section(VolumeSection, "The volume.")
-    )
-    home: HomeSection = field(
-        default_factory=HomeSection, metadata=section(HomeSection, "The home directory.")
-    )
-    env: EnvSection = field(default_factory=EnvSection, metadata=section(EnvSection, "Variables."))
-    path: PathSection = field(
-        default_factory=PathSection, metadata=section(PathSection, "Search paths.")
-    )
-    scripts: ScriptsSection = field(
-        default_factory=ScriptsSection, metadata=section(ScriptsSection, "Setup scripts.")
-    )
-    workload: WorkloadSection = field(
-        default_factory=WorkloadSection, metadata=section(WorkloadSection, "The workload.")
-    )
-    report: ReportSection = field(
-        default_factory=ReportSection, metadata=section(ReportSection, "Reports.")
-    )
+    volume: VolumeSection = section(VolumeSection)
+    home: HomeSection = section(HomeSection)
+    env: EnvSection = section(EnvSection)
+    path: PathSection = section(PathSection)
+    scripts: ScriptsSection = section(ScriptsSection)
+    workload: WorkloadSection = section(WorkloadSection)
+    report: ReportSection = section(ReportSection)
 
 
 def walk(cls: type = Profile, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
