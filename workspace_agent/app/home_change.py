@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from workspace_agent.app import homes
 from workspace_agent.app.boot import run
-from workspace_agent.app.home_look import Told, amount, as_data, below, held, no_default, opened
+from workspace_agent.app.home_look import amount, as_data, below, held, no_default, opened
+from workspace_agent.app.session import Told
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem

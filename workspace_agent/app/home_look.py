@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app import homes
+from workspace_agent.app.session import Told
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.host.walk import Walk
 from workspace_agent.model import layout
@@ -45,15 +45,6 @@ _WORDS = {
 }
 _ORDER = list(_WORDS)
 _QUIET = (Verdict.YOURS, Verdict.DELETED, Verdict.SAME)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a verb has to say: to people, to programs, and what is not right."""
-
-    lines: list[str]
-    data: dict[str, Any]
-    problems: tuple[Problem, ...] = ()
 
 
 def status(session: Session) -> Told:

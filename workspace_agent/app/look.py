@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import select
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app import homes, private
-from workspace_agent.app.session import Session, running
+from workspace_agent.app.session import Session, Told, running
 from workspace_agent.model import layout
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 # What is asked of the volume is a convenience.
 _PATIENCE = 2.0
@@ -28,49 +27,29 @@ _NO_BOOT = Problem(
 )
 
 
-@dataclass(frozen=True)
-class Found:
-    """The state of this container as the files tell it."""
-
-    data: dict[str, Any]
-    problems: Sequence[Problem]
-
-    @property
-    def code(self) -> int:
-        """0, or 3 when something is not right."""
-        return 3 if self.problems else 0
-
-    def lines(self, verbose: bool = False) -> list[str]:
-        """Return the answer for people."""
-        boot, agent, made = self.data["boot"], self.data["agent"], self.data["private"]
-        if boot is None:
-            return [f"private environment  {made}"]
-        survives = "" if boot.get("survives", True) else " (ends with this container)"
-        rows = [
-            ("volume", f"{boot['volume']}{survives}"),
-            ("home", boot.get("home") or "as in the image"),
-            ("boot", f"{boot['status']}, {boot['path']} path, {duration(boot['secs'])}"),
-            *([("defaults", self.data["defaults"])] if self.data["defaults"] else []),
-            ("workload", _workload(agent)),
-            ("private environment", made),
-        ]
-        steps = boot.get("steps", []) if verbose else []
-        return [f"{name:<20} {text}" for name, text in rows] + [
-            f"  {step['status']:<13} {step['name']:<14} {step['why']}" for step in steps
-        ]
-
-
-def status(session: Session) -> Found:
-    """Return what this boot's files say."""
+def status(session: Session, verbose: bool = False) -> Told:
+    """Say what this boot's files say; *verbose* lists its steps, too."""
     boot, agent = session.read(layout.STATUS), session.read(layout.AGENT)
-    problems = [Problem(**one) for one in (boot or {}).get("problems", [])]
-    if boot is None:
-        problems.append(_NO_BOOT)
     if agent is not None:
         agent["running"] = running(agent)
     made = private_state(session)
     asked = _in_time(lambda: homes.notice(session)) if boot is not None else ""
-    return Found({"boot": boot, "agent": agent, "private": made, "defaults": asked}, problems)
+    data = {"boot": boot, "agent": agent, "private": made, "defaults": asked}
+    if boot is None:
+        return Told([f"private environment  {made}"], data, [_NO_BOOT])
+    survives = "" if boot.get("survives", True) else " (ends with this container)"
+    rows = [
+        ("volume", f"{boot['volume']}{survives}"),
+        ("home", boot.get("home") or "as in the image"),
+        ("boot", f"{boot['status']}, {boot['path']} path, {duration(boot['secs'])}"),
+        *([("defaults", asked)] if asked else []),
+        ("workload", _workload(agent)),
+        ("private environment", made),
+    ]
+    lines = [f"{name:<20} {text}" for name, text in rows]
+    for step in boot["steps"] if verbose else []:
+        lines.append(f"  {step['status']:<13} {step['name']:<14} {step['why']}")
+    return Told(lines, data, [Problem(**one) for one in boot["problems"]])
 
 
 def _in_time(ask: Callable[[], str]) -> str:

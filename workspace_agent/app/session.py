@@ -1,4 +1,4 @@
-"""Where a verb stands: which container environment, which install, which runtime folder."""
+"""Where a verb stands: which container environment, which install; and what it has to say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from workspace_agent.host import files, mounts, runtime
 from workspace_agent.model import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from workspace_agent.model.problem import Problem
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a verb has to say: *lines* for people, *data* for programs, problems for both."""
+
+    lines: Sequence[str]
+    data: dict[str, Any]
+    problems: Sequence[Problem] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workspace_agent.app import homes, plans, records
@@ -34,18 +34,13 @@ def _refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
         raise AgentError(Problem("usage", f"there is no step `{unknown[0]}`", fix=fix))
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a set-up found and did; *header* are the facts one would ask for anyway."""
-
-    header: str
-    report: Report
-
-
 def set_up(
     session: Session, *, dry_run: bool = False, only: Sequence[str] = (), skip: Sequence[str] = ()
-) -> Done:
-    """Run the steps; raises AgentError for a step name that does not exist."""
+) -> tuple[str, Report]:
+    """Run the steps; returns the facts one would ask for anyway, and the report.
+
+    Raises AgentError for a step name that does not exist.
+    """
     opening = session.open(dry_run=dry_run)
     facts = opening.facts
     header = f"volume {facts.volume.path} · {facts.volume.kind} · profile {opening.profile.name}"
@@ -62,4 +57,4 @@ def set_up(
         records.keep(facts, opening.profile, report)
         if homes.settle(opening):
             plans.stamp(facts, report, recipe)
-    return Done(header, chosen)
+    return header, chosen

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from workspace_agent.app.session import Told
 from workspace_agent.cli.main import Options, cli, pass_options
-from workspace_agent.cli.render import Answer
 
 
 @click.command()
@@ -23,4 +23,4 @@ def completion(options: Options, shell: str) -> None:
     if found is None:
         raise click.UsageError(f"click knows no completion for {shell}")
     script = found(cli, {}, "workspace-agent", "_WORKSPACE_AGENT_COMPLETE").source()
-    options.finish(Answer(0, script.splitlines(), {"shell": shell, "script": script}))
+    options.finish(Told(script.splitlines(), {"shell": shell, "script": script}))

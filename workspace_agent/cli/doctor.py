@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from workspace_agent.app import diagnosis
-from workspace_agent.cli import render
+from workspace_agent.app.session import Told
 from workspace_agent.cli.main import Options, pass_options
 
 
@@ -26,4 +26,4 @@ def doctor(options: Options) -> None:
     lines = [f"  {'ok' if f.problem is None else 'fix':<4} {f.about:<22} {f.why}" for f in findings]
     lines += ["", f"{len(findings) - len(problems)} ok, {len(problems)} to fix"]
     data = {"findings": [finding.to_json() for finding in findings]}
-    options.finish(render.Answer(3 if problems else 0, lines, data, problems))
+    options.finish(Told(lines, data, problems))

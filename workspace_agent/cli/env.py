@@ -6,7 +6,7 @@ import os
 
 import click
 
-from workspace_agent.cli import render
+from workspace_agent.app.session import Told
 from workspace_agent.cli.main import Options, pass_options
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.recipe import inside, is_name, quoted
@@ -37,4 +37,4 @@ def env(options: Options, cmd: tuple[str, ...]) -> None:
         raise click.exceptions.Exit(exitcode.not_started(error))
     lines = [f"export {name}={quoted(value)}" for name, value in sorted(found.items())
              if is_name(name)]  # fmt: skip
-    options.finish(render.Answer(0, lines, {"env": found}))
+    options.finish(Told(lines, {"env": found}))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from workspace_agent.app import home_change, home_look
-from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would be done; write nothing")
@@ -27,7 +26,7 @@ def home() -> None:
 @pass_options
 def status(options: Options) -> None:
     """Show where the home comes from and what became of its defaults."""
-    _finish(options, home_look.status(options.session))
+    options.finish(home_look.status(options.session))
 
 
 @home.command()
@@ -48,7 +47,7 @@ def diff(options: Options, file: str, everything: bool) -> None:
       workspace-agent home diff
       workspace-agent home diff --file .bashrc
     """
-    _finish(options, home_look.diff(options.session, file, everything))
+    options.finish(home_look.diff(options.session, file, everything))
 
 
 @home.command()
@@ -66,7 +65,7 @@ def merge(options: Options, files: tuple[str, ...], dry_run: bool) -> None:
     Exit codes:
       0  done      3  nothing done: nobody knows what the home was made from
     """
-    _finish(options, home_change.merge(options.session, files, dry_run))
+    options.finish(home_change.merge(options.session, files, dry_run))
 
 
 @home.command()
@@ -91,7 +90,7 @@ def reset(options: Options, files: tuple[str, ...], yes: bool, dry_run: bool) ->
     """
     if not (files or yes or dry_run):
         raise click.UsageError("the whole home is reset with --yes only; --dry-run shows it")
-    _finish(options, home_change.reset(options.session, files, dry_run))
+    options.finish(home_change.reset(options.session, files, dry_run))
 
 
 @home.command()
@@ -105,9 +104,4 @@ def verify(options: Options) -> None:
     Exit codes:
       0  nothing is damaged      3  damaged files, or nothing to compare with
     """
-    _finish(options, home_look.verify(options.session, options.verbose))
-
-
-def _finish(options: Options, told: home_look.Told) -> None:
-    code = 3 if told.problems else 0
-    options.finish(render.Answer(code, told.lines, told.data, told.problems))
+    options.finish(home_look.verify(options.session, options.verbose))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from workspace_agent.app import bake as baking
+from workspace_agent.app.session import Told
 from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 
@@ -30,4 +31,4 @@ def bake(options: Options) -> None:
     report = baking.bake(options.session)
     lines = render.report_lines(report, f"image at {options.session.root}", False, False)
     data = {"steps": [row.to_json() for row in report.rows]}
-    options.finish(render.Answer(1 if report.problems else 0, lines, data, report.problems))
+    options.finish(Told(lines, data, report.problems), bad=1)

@@ -50,10 +50,11 @@ class Options:
         }
         return {name: value for name, value in table.items() if value}
 
-    def finish(self, answer: render.Answer) -> None:
-        """Print *answer* in the form asked for, and exit with its code."""
-        render.show(answer, self.verb, as_json=self.json, color=self.color, quiet=self.quiet)
-        sys.exit(answer.code)
+    def finish(self, told: sessions.Told, bad: int = 3) -> None:
+        """Print *told* in the form asked for; exit with 0, or *bad* if anything is not right."""
+        code = bad if told.problems else 0
+        render.show(told, code, self.verb, as_json=self.json, color=self.color, quiet=self.quiet)
+        sys.exit(code)
 
 
 pass_options = click.make_pass_decorator(Options)

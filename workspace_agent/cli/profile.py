@@ -7,7 +7,7 @@ import os
 import click
 
 from workspace_agent.app import profiles
-from workspace_agent.cli import render
+from workspace_agent.app.session import Told
 from workspace_agent.cli.main import Options, pass_options
 from workspace_agent.config import load as profile_loading
 
@@ -22,7 +22,7 @@ def profile() -> None:
 def list_(options: Options) -> None:
     """List the profiles that are shipped."""
     names = profile_loading.names(f"{options.session.root}/profiles")
-    options.finish(render.Answer(0, names, {"profiles": list(names)}))
+    options.finish(Told(names, {"profiles": list(names)}))
 
 
 @profile.command()
@@ -31,7 +31,7 @@ def list_(options: Options) -> None:
 def show(options: Options, name: str) -> None:
     """Print every key with its value and where that came from."""
     loaded = profiles.chosen(options.session.environ, options.session.root, name=name)
-    options.finish(render.Answer(0, profiles.as_lines(loaded), profiles.as_data(loaded)))
+    options.finish(Told(profiles.as_lines(loaded), profiles.as_data(loaded)))
 
 
 @profile.command()
@@ -48,4 +48,4 @@ def validate(options: Options, files: tuple[str, ...]) -> None:
     problems = [problem for problem in found if problem]
     good = len(files) - len(problems)
     lines = [f"{good} of {len(files)} without mistakes"]
-    options.finish(render.Answer(2 if problems else 0, lines, {"valid": good}, problems))
+    options.finish(Told(lines, {"valid": good}, problems), bad=2)

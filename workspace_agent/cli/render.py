@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from workspace_agent.app.telling import counts
 from workspace_agent.model.outcome import Report, Row, Status
-from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from workspace_agent.app.session import Told
+    from workspace_agent.model.problem import Problem
 
 SCHEMA = "workspace-agent/1"
 
@@ -26,26 +27,16 @@ _COLOURS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a verb has to say: *lines* for people, *data* for programs, problems for both."""
-
-    code: int = 0
-    lines: Sequence[str] = ()
-    data: object = None
-    problems: Sequence[Problem] = field(default_factory=tuple)
-
-
-def show(answer: Answer, verb: str, *, as_json: bool, color: str, quiet: bool = False) -> None:
-    """Print *answer*: lines on stdout and problems on stderr, or the envelope on stdout."""
+def show(told: Told, code: int, verb: str, *, as_json: bool, color: str, quiet: bool) -> None:
+    """Print *told*: lines on stdout and problems on stderr, or the envelope on stdout."""
     if as_json:
-        click.echo(_envelope([verb], answer.code, answer.data, answer.problems))
+        click.echo(_envelope([verb], code, told.data, told.problems))
         return
     coloured = wants_colour(sys.stdout, color)
-    for line in answer.lines if not quiet else answer.lines[-1:]:
+    for line in told.lines if not quiet else told.lines[-1:]:
         click.echo(line, color=coloured)
-    for problem in answer.problems:
-        _problem(problem, "error" if answer.code in (1, 2) else "problem", color)
+    for problem in told.problems:
+        _problem(problem, "error" if code in (1, 2) else "problem", color)
 
 
 def fail(problem: Problem, code: int, verb: str, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from workspace_agent.app import setting_up
+from workspace_agent.app.session import Told
 from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 
@@ -29,15 +30,8 @@ def setup(
       workspace-agent setup --dry-run
       workspace-agent setup --only home.seed
     """
-    done = setting_up.set_up(options.session, dry_run=dry_run, only=only, skip=skip)
+    header, report = setting_up.set_up(options.session, dry_run=dry_run, only=only, skip=skip)
     color = render.wants_colour(sys.stdout, options.color)
-    report = done.report
-    code = report.exit_code if not (strict and report.exit_code) else 1
-    options.finish(
-        render.Answer(
-            code=code,
-            lines=render.report_lines(report, done.header, color, dry_run),
-            data={"dry_run": dry_run, "steps": [row.to_json() for row in report.rows]},
-            problems=report.problems,
-        )
-    )
+    lines = render.report_lines(report, header, color, dry_run)
+    data = {"dry_run": dry_run, "steps": [row.to_json() for row in report.rows]}
+    options.finish(Told(lines, data, report.problems), bad=1 if strict else 3)

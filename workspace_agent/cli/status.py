@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from workspace_agent.app import look
-from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 
 
@@ -21,7 +20,4 @@ def status(options: Options) -> None:
       workspace-agent status
       workspace-agent --json status
     """
-    found = look.status(options.session)
-    options.finish(
-        render.Answer(found.code, found.lines(options.verbose), found.data, found.problems)
-    )
+    options.finish(look.status(options.session, options.verbose))
