@@ -15,7 +15,7 @@ from workspace_agent.host.chalf import os
 from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
-from workspace_agent.model.recipe import compose, inside, render_sh
+from workspace_agent.model.recipe import compose, inside, shell_files
 from workspace_agent.supervise import exitcode, init, spawn
 
 TYPE_CHECKING = False
@@ -101,8 +101,8 @@ def _live(boot: Boot, mask: set[int]) -> int:
     busy = _lock(boot)
     if busy:
         boot.say(f"already running here as process {busy}; CMD runs inside its workspace")
-        boot.environ = inside(boot.environ, _block(f"{boot.runtime}/{layout.ENVIRON}"),
-                              _block(f"/proc/{busy}/environ"))  # fmt: skip
+        boot.environ = inside(boot.environ, runtime.variables(f"{boot.runtime}/{layout.ENVIRON}"),
+                              runtime.variables(f"/proc/{busy}/environ"))  # fmt: skip
         return _untouched(boot, mask)
     if boot.runtime:
         runtime.clear(boot.runtime)
@@ -157,29 +157,20 @@ def _take(boot: Boot, plan: Plan) -> None:
 
 
 def _write_runtime(boot: Boot, plan: Plan) -> None:
-    """Write what the engine would; secrets first, since env.sh names their file."""
+    """Write what the engine would."""
     at, recipe = boot.runtime, plan["recipe"]
-    plain, secret = render_sh(recipe, boot.environ, at)
-    if secret:
-        files.commit(f"{at}/{layout.SECRETS_SH}", secret, 0o600)
-    files.commit(f"{at}/{layout.ENV_SH}", plain)
-    files.commit(f"{at}/{layout.ENVIRON}", as_block(boot.env), 0o600)
+    wanted = shell_files(recipe, boot.environ, at)
     if plan["fish"]:
         from workspace_agent.steps import renderers  # for images with fish, 1 ms
 
-        secrets = f"{at}/{layout.SECRETS_FISH}"
-        plain, secret = renderers.fish(recipe, boot.environ, boot.env, secrets)
-        files.commit(secrets, secret, 0o600)
-        files.commit(f"{at}/{layout.ENV_FISH}", plain)
+        wanted += renderers.fish_files(recipe, boot.environ, at)
+    for path, text, mode in wanted:
+        if text:
+            files.commit(path, text, mode)
     report = {"schema": 1, "status": "ok", "path": "fast", "volume": plan["volume"],
               "home": recipe["home"], "secs": round(monotonic() - boot.began, 6), "steps": [],
               "problems": []}  # fmt: skip
     files.commit(f"{at}/{layout.STATUS}", dumps(report) + "\n")
-
-
-def as_block(env: Mapping[str, str]) -> bytes:
-    """Return *env* in the form of /proc/PID/environ."""
-    return b"".join(os.fsencode(f"{name}={value}\0") for name, value in env.items())
 
 
 def _run(boot: Boot, mask: set[int]) -> int:
@@ -211,7 +202,7 @@ def _not_started(boot: Boot, name: str, error: int) -> None:
 def _record(boot: Boot, phase: str) -> None:
     if not boot.runtime:
         return
-    facts = {"schema": 1, "pid": os.getpid(), "started": _started("self"),
+    facts = {"schema": 1, "pid": os.getpid(), "started": runtime.started("self"),
              "phase": phase, "root": boot.root, **boot.record}  # fmt: skip
     try:
         files.commit(f"{boot.runtime}/{layout.AGENT}", dumps(facts) + "\n")
@@ -264,14 +255,7 @@ def _recorded(folder: str) -> int:
         pid, started = (int(words[words.index(key) + 1]) for key in (b'"pid":', b'"started":'))
     except (ValueError, IndexError):
         return 0
-    return pid if started and _started(pid) == started else 0
-
-
-def _started(pid: int | str) -> int:
-    """Return when process *pid* started, in clock ticks since boot, or 0 if there is none."""
-    stat = files.read(f"/proc/{pid}/stat") or b""
-    born = stat.rpartition(b")")[2].split()[19:20]
-    return int(born[0]) if born else 0
+    return pid if started and runtime.started(pid) == started else 0
 
 
 def _adopt_orphans() -> None:
@@ -297,8 +281,3 @@ def _untouched(boot: Boot, mask: set[int]) -> int:
     error = spawn.execute(argv, boot.environ)
     _not_started(boot, argv[0], error)
     return exitcode.not_started(error)
-
-
-def _block(path: str) -> dict[str, str]:
-    pairs = (os.fsdecode(item).partition("=") for item in (files.read(path) or b"").split(b"\0"))
-    return {name: value for name, _, value in pairs if name}

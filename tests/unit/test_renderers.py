@@ -98,9 +98,9 @@ def test_a_world_readable_file_holds_our_own_values_and_no_secret() -> None:
 # fish
 
 
-def fish(recipe, base=None, env=None) -> str:
+def fish(recipe, base=None) -> str:
     """Return env.fish."""
-    return renderers.fish(recipe, base or {}, env or {}, "/run/secrets.fish")[0]
+    return renderers.fish(recipe, base or {}, "/run")[0]
 
 
 def test_fish_reads_values_in_single_quotes() -> None:
@@ -119,7 +119,7 @@ def test_fish_keeps_what_the_user_changed() -> None:
 
 def test_fish_finds_secrets_in_a_file_of_their_own() -> None:
     base = {"HF_TOKEN": "hush-hush", "HF_HOME": "/hf"}
-    plain, secret = renderers.fish(RECIPE, base, base, "/run/it's/secrets.fish")
+    plain, secret = renderers.fish(RECIPE, base, "/run/it's")
     word = "'/run/it\\'s/secrets.fish'"
 
     assert (False, True) == ("hush" in plain, "HF_HOME" in plain)
@@ -128,7 +128,7 @@ def test_fish_finds_secrets_in_a_file_of_their_own() -> None:
 
 
 def test_fish_gets_the_search_path_last_entry_first() -> None:
-    text = fish(RECIPE, {}, {"PATH": "/workspace/bin:/usr/bin"})
+    text = fish(RECIPE, {"PATH": "/workspace/bin:/usr/bin"})
     lines = [line for line in text.splitlines() if line.startswith("contains")]
     expected = [
         f"contains -- '{entry}' $PATH; or set -gx --path PATH '{entry}' $PATH"

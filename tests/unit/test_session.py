@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workspace_agent.app import session as sessions
-from workspace_agent.app.session import Session, as_dict, running
+from workspace_agent.app.session import Session, running
 
 
 def own_start() -> int:
@@ -33,8 +33,12 @@ def at(folder: Path | str) -> Session:
         (b"A=1", {"A": "1"}),
     ],
 )
-def test_an_environ_block_becomes_variables(block: bytes, expected: dict[str, str]) -> None:
-    assert expected == as_dict(block)
+def test_an_environ_block_becomes_variables(
+    block: bytes, expected: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "environ").write_bytes(block)
+
+    assert expected == at(tmp_path).workload_environ()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema": 2}', "\0"])

@@ -64,8 +64,7 @@ class Session:
 
     def workload_environ(self) -> dict[str, str]:
         """Return the workload's environment as the boot wrote it; empty when none did."""
-        data = files.read(f"{self.runtime}/{layout.ENVIRON}") if self.runtime else None
-        return as_dict(data or b"")
+        return runtime.variables(f"{self.runtime}/{layout.ENVIRON}") if self.runtime else {}
 
 
 def find(flags: Mapping[str, str]) -> Session:
@@ -80,19 +79,10 @@ def find(flags: Mapping[str, str]) -> Session:
     return Session(environ, root, container, folder)
 
 
-def as_dict(block: bytes) -> dict[str, str]:
-    """Return the variables of a block in the form of /proc/PID/environ."""
-    pairs = (os.fsdecode(item).partition("=") for item in block.split(b"\0") if item)
-    return {name: value for name, _, value in pairs}
-
-
 def running(agent: Mapping[str, Any] | None) -> bool:
     """Say whether the process that *agent* (agent.json) names still is that process."""
-    if agent is None:
-        return False
-    stat = files.read(f"/proc/{agent.get('pid')}/stat") or b""
-    born = stat.rpartition(b")")[2].split()[19:20]
-    return bool(born) and int(born[0]) == agent.get("started")
+    started = runtime.started(agent.get("pid")) if agent else 0
+    return agent is not None and started > 0 and started == agent.get("started")
 
 
 def _agents_environ(folder: str) -> dict[str, str]:
@@ -101,4 +91,4 @@ def _agents_environ(folder: str) -> dict[str, str]:
     agent = here.read(layout.AGENT)
     if agent is None or not running(agent):
         return {}
-    return as_dict(files.read(f"/proc/{agent['pid']}/environ") or b"")
+    return runtime.variables(f"/proc/{agent['pid']}/environ")

@@ -1,4 +1,4 @@
-"""The folder of this boot: chosen, made private where it must be, and emptied of the last one."""
+"""The folder of this boot: chosen, made private, emptied of the last one; and who is at work."""
 
 from __future__ import annotations
 
@@ -55,6 +55,19 @@ def clear(path: str) -> None:
     """Remove what an earlier boot said in *path*, before anybody can read it as ours."""
     for name in _STALE:
         files.remove(f"{path}/{name}")
+
+
+def started(pid: object) -> int:
+    """Return when process *pid* started, in clock ticks since boot, or 0 if there is none."""
+    stat = files.read(f"/proc/{pid}/stat") or b""
+    born = stat.rpartition(b")")[2].split()[19:20]
+    return int(born[0]) if born else 0
+
+
+def variables(path: str) -> dict[str, str]:
+    """Return the variables of a file in the form of /proc/PID/environ; none where there is none."""
+    pairs = (os.fsdecode(item).partition("=") for item in (files.read(path) or b"").split(b"\0"))
+    return {name: value for name, _, value in pairs if name}
 
 
 def _close(path: str) -> None:

@@ -7,6 +7,8 @@ undecodable bytes as surrogate escapes.
 
 from __future__ import annotations
 
+from workspace_agent.model import layout
+
 TYPE_CHECKING = False  # `typing` costs 4 ms and only the type checker needs it
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,18 +78,30 @@ def render_sh(recipe: Recipe, base: Mapping[str, str], runtime: str) -> tuple[st
     plain = "".join(_assign(*row[:3]) for row in rows if not row[3])
     secret = "".join(_assign(*row[:3]) for row in rows if row[3])
     paths = "".join(_prepend(name, base, recipe) for name in recipe["prepend"])
-    inner = quoted(f"{runtime}/secrets.sh")
+    inner = quoted(f"{runtime}/{layout.SECRETS_SH}")
     return (
         f"{_HEAD}{plain}{paths}{_home(recipe)}if [ -r {inner} ]; then . {inner}; fi\n"
-        + _banner(quoted(f"{runtime}/banner")),
+        + _banner(quoted(f"{runtime}/{layout.BANNER}")),
         f"{_HEAD}{secret}" if secret else "",
     )
 
 
+def shell_files(
+    recipe: Recipe, base: Mapping[str, str], runtime: str
+) -> list[tuple[str, str, int]]:
+    """List what a boot leaves for shells and verbs, as (path, text, mode); secrets come first."""
+    plain, secret = render_sh(recipe, base, runtime)
+    block = "".join(f"{name}={value}\0" for name, value in compose(recipe, base).items())
+    return [
+        (f"{runtime}/{layout.SECRETS_SH}", secret, 0o600),
+        (f"{runtime}/{layout.ENVIRON}", block, 0o600),
+        (f"{runtime}/{layout.ENV_SH}", plain, 0o644),
+    ]
+
+
 def path_beside(path: str, volume: str) -> str:
     """Return *path* (a PATH) without the entries on *volume*: whoever looks there may hang."""
-    inside = (volume, f"{volume}/")
-    return ":".join(e for e in path.split(":") if e != volume and not e.startswith(inside[1]))
+    return ":".join(e for e in path.split(":") if e != volume and not e.startswith(f"{volume}/"))
 
 
 def quoted(text: str) -> str:

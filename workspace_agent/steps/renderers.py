@@ -5,7 +5,8 @@ A value that a form cannot carry is left out of it: a shell then still gets it f
 
 from __future__ import annotations
 
-from workspace_agent.model.recipe import is_name, published
+from workspace_agent.model import layout
+from workspace_agent.model.recipe import compose, is_name, published
 
 TYPE_CHECKING = False  # `typing` costs 4 ms, and the fast path of an image with fish comes here
 if TYPE_CHECKING:
@@ -57,10 +58,18 @@ def sudoers(path: str, names: Sequence[str]) -> list[str]:
     return [f'Defaults secure_path="{":".join(entries)}"', *lines] if entries else lines
 
 
-def fish(
-    recipe: Recipe, base: Mapping[str, str], env: Mapping[str, str], secrets: str
-) -> tuple[str, str]:
-    """Return the texts of (env.fish, secrets.fish); the first reads the second, at *secrets*."""
+def fish_files(recipe: Recipe, base: Mapping[str, str], runtime: str) -> list[tuple[str, str, int]]:
+    """List what a boot leaves for fish, as `model.recipe.shell_files` does for the others."""
+    plain, secret = fish(recipe, base, runtime)
+    return [
+        (f"{runtime}/{layout.SECRETS_FISH}", secret, 0o600),
+        (f"{runtime}/{layout.ENV_FISH}", plain, 0o644),
+    ]
+
+
+def fish(recipe: Recipe, base: Mapping[str, str], runtime: str) -> tuple[str, str]:
+    """Return the texts of (env.fish, secrets.fish); the first reads the second."""
+    env = compose(recipe, base)
     head = "# Written by workspace-agent at every boot; edits are lost."
     lines: dict[bool, list[str]] = {False: [head], True: [head]}
     for name, value, original, secret in published(recipe, base):
@@ -75,7 +84,7 @@ def fish(
     if recipe["home"] and recipe["image_home"] not in ("", "/"):
         old, new = _fish_word(recipe["image_home"]), _fish_word(recipe["home"])
         lines[False].append(f'if test "$HOME" = {old}; and test -d {new}; set -gx HOME {new}; end')
-    word = _fish_word(secrets)
+    word = _fish_word(f"{runtime}/{layout.SECRETS_FISH}")
     lines[False].append(f"if test -r {word}; source {word}; end")
     return "\n".join([*lines[False], ""]), "\n".join([*lines[True], ""])
 

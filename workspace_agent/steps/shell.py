@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Check, Ok, Skip, Todo
-from workspace_agent.model.recipe import compose, quoted, render_sh
+from workspace_agent.model.recipe import compose, quoted, shell_files
 from workspace_agent.steps import renderers
 
 TYPE_CHECKING = False
@@ -96,19 +96,8 @@ class EnvFiles:
             files.commit(path, data, mode)
 
     def _files(self) -> list[tuple[str, str, int]]:
-        at = self.runtime
-        env = compose(self.recipe, self.environ)
-        block = "".join(f"{name}={value}\0" for name, value in env.items())
-        sh, sh_secret = render_sh(self.recipe, self.environ, at)
-        secrets = f"{at}/{layout.SECRETS_FISH}"
-        fish, fish_secret = renderers.fish(self.recipe, self.environ, env, secrets)
-        return [
-            (f"{at}/{layout.SECRETS_SH}", sh_secret, 0o600),
-            (secrets, fish_secret, 0o600),
-            (f"{at}/{layout.ENVIRON}", block, 0o600),
-            (f"{at}/{layout.ENV_FISH}", fish, 0o644),
-            (f"{at}/{layout.ENV_SH}", sh, 0o644),
-        ]
+        given = (self.recipe, self.environ, self.runtime)
+        return [*shell_files(*given), *renderers.fish_files(*given)]
 
 
 def hooks(
