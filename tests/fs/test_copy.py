@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +122,19 @@ def test_a_volume_without_hard_links_gets_two_files(
 
     assert ["x", "x"] == [(target / name).read_text() for name in ("one", "two")]
     assert [] == done.skipped
+
+
+def test_a_second_name_that_a_volume_takes_for_the_first_is_left_out(
+    source: Path, target: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "name").write_text("x")
+    (source / "NAME").hardlink_to(source / "name")
+    (source / "more").write_text("y")
+    monkeypatch.setattr(os, "link", _refusing(errno.EEXIST))
+    done = copied()
+
+    assert 2 == done.files == len(os.listdir(target))
+    assert ["File exists"] == [why for _, why in done.skipped]
 
 
 def test_a_volume_without_modes_gets_the_files_all_the_same(
@@ -671,6 +685,26 @@ def test_few_descriptors_are_enough(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert tree(source) == tree(target)
+
+
+@pytest.mark.parametrize(("limit", "most"), [(4096, 64), (300, 53), (100, 8), (30, 1)])
+def test_there_are_no_more_threads_than_there_are_descriptors_for(
+    source: Path, copied: Callable, plant: Callable, monkeypatch: pytest.MonkeyPatch,
+    limit: int, most: int,
+) -> None:  # fmt: skip
+    plant(source, {f"{n}": "x" for n in range(200)})
+    at_once, others = [], threading.active_count()
+    real = copy.copy_file
+
+    def counted(*args: object) -> object:
+        at_once.append(threading.active_count() - others)
+        return real(*args)
+
+    monkeypatch.setattr(copy, "copy_file", counted)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    copied(threads=64)
+
+    assert most == max(at_once)
 
 
 def test_a_tree_deeper_than_a_path_can_be_is_copied_as_far_as_it_goes(

@@ -520,6 +520,21 @@ def test_two_boots_at_once_end_in_one_whole_home(
     assert {"seeded"} == _left(root / "volume")
 
 
+def test_a_new_home_is_made_where_no_lease_can_be_had_and_one_that_is_there_is_left(
+    root: Path, seed: HomeSeed, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("workspace_agent.host.lease.Lease.take", refused)
+    made = run([seed], Report())
+    (home / MARKER).unlink()
+    again = run([seed], Report())
+
+    assert (["ok"], [Status.FAILED]) == ([made.status], [row.status for row in again.rows])
+    assert not (home / MARKER).exists()
+
+
 def test_stages_of_killed_boots_are_removed_beside_the_workload_files_and_folders(
     root: Path, seed: HomeSeed, plant: Callable
 ) -> None:

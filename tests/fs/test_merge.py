@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from workspace_agent.host.safe_root import SafeRoot
-from workspace_agent.steps.merge import Laid, Merge, NotOursError
+from workspace_agent.steps.merge import Laid, Merge, NotOursError, place
 
 # What the image has, what the user has -> without and with a record of an earlier home: what is
 # in the home then, what in the backup, what beside.
@@ -133,6 +133,31 @@ def test_without_hard_links_the_backup_is_a_copy_and_durable(
 
     assert (DEFAULT, mine) == tuple(map(found, places))
     assert isinstance(mine, Path) or len(synced) == 2
+
+
+@pytest.mark.parametrize("kernel", ["new", "old"])
+def test_without_hard_links_a_file_that_comes_meanwhile_stays_as_well(
+    tmp_path: Path, plant: Callable, monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        (tmp_path / "home/came").write_text(MINE)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    if kernel == "old":
+        monkeypatch.setattr("workspace_agent.host.renameat2._call", lambda *_: errno.ENOSYS)
+    else:
+        monkeypatch.setattr(os, "rename", pytest.fail)  # after a look it may be too late
+    plant(tmp_path / "defaults", {"came": DEFAULT, "free": DEFAULT})
+    plant(tmp_path / "home", {})
+    with (
+        SafeRoot.at(str(tmp_path / "defaults")) as defaults,
+        SafeRoot.at(str(tmp_path / "home")) as home,
+    ):
+        for name in ("came", "free"):
+            place(defaults, name, home)
+
+    assert (MINE, DEFAULT) == tuple(found(tmp_path / "home" / name) for name in ("came", "free"))
 
 
 def test_who_is_no_longer_the_holder_replaces_nothing(tmp_path: Path, lay: Callable) -> None:

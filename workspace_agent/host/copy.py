@@ -30,7 +30,7 @@ from workspace_agent.host.transfer import (
     link,
     make_folder,
 )
-from workspace_agent.host.walk import Folder, Walk
+from workspace_agent.host.walk import Folder, Walk, threads_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Copy:
     ) -> None:
         self._target, self._ways, self._pace, self._resume = target, ways, pace, resume
         self._tell, self._told = tell, 0.0
-        self._crew = Crew(pace, self._pulse)
+        self._crew = Crew(pace, self._pulse, threads_at_once())
         self._rights = Rights()
         self._lock = threading.Lock()
         self._few, self._many = threading.Semaphore(_LARGE_AT_ONCE), nullcontext()
@@ -227,7 +227,12 @@ class _Copy:
         folder, name, info = task
         if self._resume:
             files.remove(name, folder.target)
-        if not link(self._target, self._first(info), folder.target, name):
+        try:
+            linked = link(self._target, self._first(info), folder.target, name)
+        except LeftOutError as error:
+            self.skip(folder.path(name), str(error))
+            return
+        if not linked:
             self._object(task)
 
     def _first(self, info: os.stat_result) -> str:

@@ -74,13 +74,13 @@ class Pace:
 
 
 class Crew:
-    """Runs tasks in as many threads as *pace* says, until it is closed.
+    """Runs tasks in as many threads as *pace* says, *most* of them, until it is closed.
 
     *pulse* is called by the caller's own thread alone, and only when work went on since.
     """
 
-    def __init__(self, pace: Pace, pulse: Callable[[], None]) -> None:
-        self._pace, self._pulse = pace, pulse
+    def __init__(self, pace: Pace, pulse: Callable[[], None], most: int = MOST) -> None:
+        self._pace, self._pulse, self._most = pace, pulse, most
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._act: Callable[[Any], None] = print
@@ -140,7 +140,7 @@ class Crew:
 
     def _start(self) -> None:
         """Start what threads are missing, or as many as this container may have."""
-        while len(self._threads) < self._pace.threads:
+        while len(self._threads) < min(self._pace.threads, self._most):
             thread = threading.Thread(target=self._work, daemon=True)
             try:
                 thread.start()

@@ -168,14 +168,17 @@ def copy_link(source: int, target: int, name: str, info: os.stat_result, rights:
 
 
 def link(root: SafeRoot, first: str, target: int, name: str) -> bool:
-    """Give the copied file *first*, below *root*, a second name; False where that cannot be."""
+    """Give the copied file *first*, below *root*, a second name; False where that cannot be.
+
+    Raises LeftOutError where the volume will not have this name.
+    """
     above, _, last = first.rpartition("/")
     try:
         with root.folder(above) as folder:
             os.link(last, name, src_dir_fd=folder.fd, dst_dir_fd=target, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINKS | {errno.EMLINK, errno.ENOENT, errno.EXDEV}:
-            raise
+            _end_unless(_NAME, error)  # "A" where there is an "a", say
         return False
     return True
 

@@ -28,7 +28,8 @@ _SPECIAL, _ELSEWHERE = "a special file", "on another device"
 NOT_MISSED = (_SPECIAL, _ELSEWHERE)
 
 # What else is open: two or three files of each of 64 threads, and a boot's own.
-_OTHERS = 232
+_EACH, _OWN = 3, 40
+_OTHERS = 64 * _EACH + _OWN
 
 # No file is to blame for these, and the next one would meet the same.
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -187,9 +188,19 @@ def _with_folders(paths: Collection[str]) -> set[str]:
     return found
 
 
+def threads_at_once() -> int:
+    """Return for how many threads there are descriptors."""
+    return max(1, (_others() - _OWN) // _EACH)
+
+
 def _folders_at_once() -> int:
     """Return how many folders may be open at once."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return _FOLDERS
-    return max(1, min(_FOLDERS, (limit - min(limit * 2 // 3, _OTHERS)) // 3))
+    return max(1, min(_FOLDERS, (limit - _others()) // 3))
+
+
+def _others() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _OTHERS if limit == resource.RLIM_INFINITY else min(limit * 2 // 3, _OTHERS)

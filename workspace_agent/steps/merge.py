@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from workspace_agent.host import files
+from workspace_agent.host.renameat2 import move
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.host.transfer import Rights, Ways, copy_file, copy_link, same_start
 
@@ -167,8 +168,7 @@ def place(defaults: SafeRoot, name: str, home: SafeRoot) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if home.look(name) is None:
-            defaults.rename(name, name, home)
+        move(name, defaults.fd, home.fd)
 
 
 def keep(home: SafeRoot, name: str, backup: SafeRoot) -> None:

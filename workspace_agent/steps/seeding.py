@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 # A boot that was held up may be taken over, and its stage removed; then it waits like any other.
 _TRIES = 3
 
+# A volume on which the files of a lease are refused.
+_NO_LEASE = frozenset({errno.EACCES, errno.ENOTSUP})
+
 # A copy takes a little more than its bytes and objects: folders, partly used blocks.
 _MORE, _INODES = 1.02, 1000
 
@@ -79,7 +82,7 @@ class _Seeding:
         """Make the home unless it is there; tidy, and put it on record, which comes last."""
         step = self._step
         for last in (*[False] * (_TRIES - 1), True):
-            if step.is_made() or not self._lease.take(step.is_made, self._tell):
+            if step.is_made() or not self._leased():
                 break
             try:
                 self._make()
@@ -91,6 +94,15 @@ class _Seeding:
             found = marker.read(f"{step.target}/{step.marker}")
             marker.record(self._state, step.record, step.boot_id, found)
         return self._apart() or self._left_out
+
+    def _leased(self) -> bool:
+        """Take the lease. A new home replaces nothing: where no lease can be, it goes without."""
+        try:
+            return self._lease.take(self._step.is_made, self._tell)
+        except OSError as error:
+            if error.errno not in _NO_LEASE or self._mode() != "fresh":
+                raise
+            return True
 
     def _make(self) -> None:
         source = self._source()
