@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from workspace_agent.app.recipes import bare
 from workspace_agent.model import layout
-from workspace_agent.model.outcome import BAD, Blocked, Ok, Report, Row, Skip, Status, Todo
+from workspace_agent.model.outcome import Blocked, Ok, Report, Row, Skip, Status, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.recipe import compose
 from workspace_agent.steps.home import HomeSeed
@@ -156,51 +157,47 @@ def _row(
     tell: Callable[[str], None],
     clock: Callable[[], float],
 ) -> Row:
-    bad = {row.name for row in rows if row.status in BAD or row.why.startswith("needs ")}
+    bad = {row.name for row in rows if row.is_missing}
     missing = [name for name in step.needs if name in bad]
     if missing:
         return Row(step.name, Status.SKIPPED, f"needs {missing[0]}")
     began = clock()
     try:
-        status, why, detail, problem = _converge(step, dry_run, tell)
-    except AgentError as error:
-        status, why, detail, problem = Status.FAILED, error.problem.what, (), error.problem
-    except OSError as error:
-        problem = from_oserror(error, str(error.filename or ""), step.name)
-        status, why, detail = Status.FAILED, problem.what, ()
+        row = _converge(step, dry_run, tell)
     except Exception as error:
         # A fault of ours must not take the pod's workload with it.
-        what, why = f"{step.name} broke", f"{type(error).__name__}: {error}"
-        problem = Problem("step.crashed", what, why, "please report this", "")
-        status, detail = Status.FAILED, ()
-    return Row(step.name, status, why, clock() - began, detail, problem)
+        row = _failed(step.name, error)
+    return replace(row, secs=clock() - began)
 
 
-def _converge(
-    step: Step, dry_run: bool, tell: Callable[[str], None]
-) -> tuple[Status, str, tuple[str, ...], Problem | None]:
+def _failed(name: str, error: Exception) -> Row:
+    if isinstance(error, AgentError):
+        problem = error.problem
+    elif isinstance(error, OSError):
+        problem = from_oserror(error, str(error.filename or ""), name)
+    else:
+        why = f"{type(error).__name__}: {error}"
+        problem = Problem("step.crashed", f"{name} broke", why, "please report this")
+        return Row(name, Status.FAILED, why, problem=problem)
+    return Row(name, Status.FAILED, problem.what, problem=problem)
+
+
+def _converge(step: Step, dry_run: bool, tell: Callable[[str], None]) -> Row:
     found = step.check()
+    if isinstance(found, Blocked):
+        return Row(step.name, Status.BLOCKED, found.problem.what, problem=found.problem)
     if not isinstance(found, Todo):
-        return *_settled(found), None if not isinstance(found, Blocked) else found.problem
+        return Row(step.name, Status.OK if isinstance(found, Ok) else Status.SKIPPED, found.why)
+    row = Row(step.name, Status.WOULD_CHANGE, found.why, detail=found.detail)
     if dry_run:
-        return Status.WOULD_CHANGE, found.why, found.detail, None
+        return row
     tell(f"apply {step.name}")  # heard by app/attempts
     note = step.apply(tell)
     after = step.check()
     if isinstance(after, Ok | Skip):
-        return Status.CHANGED, after.why or found.why, found.detail, note
-    why = after.why if isinstance(after, Todo) else after.problem.what
-    problem = (
-        after.problem
-        if isinstance(after, Blocked)
-        else Problem("step.not-done", f"{step.name} did not hold", why, "run it again with -v", "")
-    )
-    return Status.FAILED, why, found.detail, problem
-
-
-def _settled(found: Ok | Skip | Blocked) -> tuple[Status, str, tuple[str, ...]]:
-    if isinstance(found, Ok):
-        return Status.OK, found.why, ()
-    if isinstance(found, Skip):
-        return Status.SKIPPED, found.why, ()
-    return Status.BLOCKED, found.problem.what, ()
+        return replace(row, status=Status.CHANGED, why=after.why or found.why, problem=note)
+    if isinstance(after, Blocked):
+        return replace(row, status=Status.FAILED, why=after.problem.what, problem=after.problem)
+    what, fix = f"{step.name} did not hold", "run it again with -v"
+    problem = Problem("step.not-done", what, after.why, fix)
+    return replace(row, status=Status.FAILED, why=after.why, problem=problem)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from workspace_agent.model import layout
-from workspace_agent.model.outcome import BAD, Report
 from workspace_agent.steps.python import shadow_problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile
+    from workspace_agent.model.outcome import Report
     from workspace_agent.model.problem import Problem
     from workspace_agent.model.recipe import Recipe
 
@@ -21,32 +23,21 @@ def recipe_for(
 
     Without a usable volume nothing leads there; HOME moves only when the home is whole.
     """
-    bad = {row.name for row in report.rows if row.status in BAD or row.why.startswith("needs ")}
+    recipe = bare(profile, facts)
+    bad = {row.name for row in report.rows if row.is_missing}
     if "volume.ready" in bad:
-        return bare(profile, facts), ()
+        return recipe, ()
     folders = [facts.fill(profile, path) for path in profile.path.python]
     problems = [(folder, shadow_problem(folder)) for folder in folders]
     clean = [folder for folder, problem in problems if problem is None]
-    moved = profile.home.mode in ("auto", "redirect") and "home.seed" not in bad
-    recipe: Recipe = {
-        "set": {
-            "WORKSPACE_VOLUME": facts.volume.path,
-            **_runtime(facts),
-            **_filled(profile, facts, dict(profile.env.set)),
-        },
-        "default": {
-            **_identity(facts),
-            **_filled(profile, facts, dict(profile.env.default)),
-        },
-        "prepend": {
-            "PATH": [facts.fill(profile, path) for path in profile.path.prepend],
-            **({"PYTHONPATH": clean} if profile.path.pythonpath and clean else {}),
-        },
-        "home": facts.fill(profile, profile.home.path) if moved else "",
-        "image_home": facts.image_home,
-        "allow": list(profile.env.propagate.allow),
-        "secret": list(profile.env.propagate.secret),
-    }
+    fixed = {"WORKSPACE_VOLUME": facts.volume.path, **recipe["set"]}
+    recipe["set"] = fixed | _filled(profile, facts, profile.env.set)
+    recipe["default"] |= _filled(profile, facts, profile.env.default)
+    recipe["prepend"] = {"PATH": [facts.fill(profile, path) for path in profile.path.prepend]}
+    if profile.path.pythonpath and clean:
+        recipe["prepend"]["PYTHONPATH"] = clean
+    if profile.home.mode in ("auto", "redirect") and "home.seed" not in bad:
+        recipe["home"] = facts.fill(profile, profile.home.path)
     return recipe, tuple(problem for _, problem in problems if problem)
 
 
@@ -76,5 +67,5 @@ def _identity(facts: Facts) -> dict[str, str]:
     return {"USER": f"user-{facts.uid}", "LOGNAME": f"user-{facts.uid}"}
 
 
-def _filled(profile: Profile, facts: Facts, values: dict[str, str]) -> dict[str, str]:
+def _filled(profile: Profile, facts: Facts, values: Mapping[str, str]) -> dict[str, str]:
     return {name: facts.fill(profile, value) for name, value in values.items()}

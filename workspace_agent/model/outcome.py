@@ -77,9 +77,6 @@ class Status(Enum):
     FAILED = "failed"
 
 
-BAD = frozenset({Status.BLOCKED, Status.FAILED})
-
-
 @dataclass(frozen=True)
 class Row:
     """One step of a plan or a report; *secs* is wall time."""
@@ -90,6 +87,11 @@ class Row:
     secs: float = 0.0
     detail: tuple[str, ...] = ()
     problem: Problem | None = None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the step's work is not there: it did not succeed, or rests on one like that."""
+        return self.status in (Status.BLOCKED, Status.FAILED) or self.why.startswith("needs ")
 
     def to_json(self) -> dict[str, object]:
         """Return the row as JSON-ready values."""
