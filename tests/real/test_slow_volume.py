@@ -161,6 +161,27 @@ def test_status_answers_whoever_waits_for_its_output_also_when_the_volume_hangs(
     assert str(place.volume).encode() in done.stdout
 
 
+def test_the_verbs_that_need_the_volume_say_that_it_hangs(
+    agent, place: Place, volume: Volume
+) -> None:
+    agent("true").wait()
+    volume.ctl("hang on")
+    env = place.environ(WORKSPACE_AGENT__VOLUME__DEADLINE="300ms")
+    words = (["home", "status"], ["home", "diff"], ["home", "merge"], ["doctor"], ["setup"])
+    argv = [sys.executable, "-m", "workspace_agent", "--json"]
+    try:
+        said = [
+            json.loads(subprocess.run([*argv, *one], env=env, stdout=-1, timeout=60).stdout)
+            for one in words
+        ]
+    finally:
+        volume.ctl("hang off")
+
+    assert [(1, ["volume.not-responding"])] * len(words) == [
+        (one["exit_code"], [problem["slug"] for problem in one["problems"]]) for one in said
+    ]
+
+
 def test_a_home_that_is_made_costs_four_requests_and_changes_nothing(tmp_path: Path) -> None:
     """On a mount whose names nobody has asked for yet, as in a fresh pod."""
     image = tmp_path / "image"

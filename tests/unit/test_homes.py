@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from workspace_agent import consult
-from workspace_agent.app import engine, homes, look
+from workspace_agent.app import engine, homes, session
 from workspace_agent.app.boot import workspace_steps
 from workspace_agent.app.engine import Opening
 from workspace_agent.config.schema import HomeSection, Profile
@@ -152,10 +152,9 @@ def test_a_long_look_at_the_images_defaults_is_heard_of(
     assert "apply home.upgrade" not in heard
 
 
-def test_status_waits_for_no_hung_volume(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_verb_waits_for_a_hung_volume() -> None:
     never = threading.Event()
 
-    assert "an answer" == look._in_time(lambda: "an answer")
-    monkeypatch.setattr(look, "_PATIENCE", 0.01)
-    assert "" == look._in_time(lambda: str(never.wait()))
+    assert "an answer" == session.in_time(lambda: "an answer", 60)
+    assert session.in_time(lambda: str(never.wait()), 0.01) is None
     never.set()

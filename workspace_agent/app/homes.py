@@ -58,7 +58,7 @@ def notice(session: Session) -> str:
     from workspace_agent.steps.upgrade import base_of, noted
 
     try:
-        upgrade = of(session.open(strict=False, dry_run=True))
+        upgrade = of(session.open(strict=False, dry_run=True, patient=True))
         if upgrade is None or not upgrade.seed.is_made():
             return ""
         with upgrade.places() as at:

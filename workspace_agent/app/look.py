@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from workspace_agent.app import homes, private
-from workspace_agent.app.session import Session, Told, running
+from workspace_agent.app.session import Session, Told, in_time, running
 from workspace_agent.model import layout
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import duration
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # What is asked of the volume is a convenience.
 _PATIENCE = 2.0
@@ -33,7 +27,7 @@ def status(session: Session, verbose: bool = False) -> Told:
     if agent is not None:
         agent["running"] = running(agent)
     made = private_state(session)
-    asked = _in_time(lambda: homes.notice(session)) if boot is not None else ""
+    asked = (in_time(lambda: homes.notice(session), _PATIENCE) or "") if boot is not None else ""
     data = {"boot": boot, "agent": agent, "private": made, "defaults": asked}
     if boot is None:
         return Told([f"private environment  {made}"], data, [_NO_BOOT])
@@ -50,32 +44,6 @@ def status(session: Session, verbose: bool = False) -> Told:
     for step in boot["steps"] if verbose else []:
         lines.append(f"  {step['status']:<13} {step['name']:<14} {step['why']}")
     return Told(lines, data, [Problem(**one) for one in boot["problems"]])
-
-
-def _in_time(ask: Callable[[], str]) -> str:
-    """Return what *ask* says, or nothing when it takes long: the volume may hang, we must not.
-
-    A child asks: no thread or process that waits for a hung volume can be ended. It has none of
-    our descriptors, or whoever reads what we print would wait for it too.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.closerange(0, 3)
-            os.write(writer, os.fsencode(ask())[: select.PIPE_BUF])
-        finally:
-            os._exit(0)
-    os.close(writer)
-    try:
-        if not select.select([reader], [], [], _PATIENCE)[0]:
-            os.kill(child, signal.SIGKILL)
-            return ""
-        answer = os.fsdecode(os.read(reader, select.PIPE_BUF))
-        os.waitpid(child, 0)
-        return answer
-    finally:
-        os.close(reader)
 
 
 def private_state(session: Session) -> str:

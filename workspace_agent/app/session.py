@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app.engine import Opening, open_boot
 from workspace_agent.host import files, mounts, runtime
 from workspace_agent.model import layout
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.words import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from workspace_agent.model.problem import Problem
+    from workspace_agent.config.schema import Profile
 
 
 @dataclass(frozen=True)
@@ -34,21 +39,31 @@ class Session:
     container: bool
     runtime: str
 
-    def open(self, *, strict: bool = True, dry_run: bool = False) -> Opening:
-        """Load the profile and gather the facts; raises ProfileError when *strict*."""
+    def open(self, *, strict: bool = True, dry_run: bool = False, patient: bool = False) -> Opening:
+        """Load the profile and gather the facts; raises ProfileError when *strict*.
+
+        Raises AgentError where the volume does not answer, unless *patient*.
+        """
         made = self.runtime
         if not made and dry_run:
             made = runtime.candidates(self.environ, self.container)[0]
         elif not made:
             made = runtime.make(self.environ, self.container)
-        return open_boot(
+        ask = partial(
+            open_boot,
             self.environ,
             mounts.read_mounts(),
             root=self.root,
             runtime=made,
             container=self.container,
-            strict=strict,
         )
+
+        def answers(profile: Profile) -> None:
+            secs = profile.volume.deadline
+            if not patient and in_time(lambda: ask().profile.name, secs) is None:
+                raise AgentError(_hung(secs))
+
+        return ask(strict=strict, listen=answers)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return one of this boot's JSON files; None when it is absent, broken or newer."""
@@ -77,6 +92,41 @@ def find(flags: Mapping[str, str]) -> Session:
         environ["WORKSPACE_AGENT_RUNTIME"] = caller["WORKSPACE_AGENT_RUNTIME"]
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return Session(environ, root, container, folder)
+
+
+def _hung(secs: float) -> Problem:
+    return Problem(
+        "volume.not-responding",
+        "the volume does not answer",
+        f"no answer for {duration(secs)}",
+        "look at the volume's server or the node's mount",
+    )
+
+
+def in_time(ask: Callable[[], str], secs: float) -> str | None:
+    """Return what *ask* says, None when it takes longer: the volume may hang, we must not.
+
+    A child asks: no thread or process that waits for a hung volume can be ended. It has none of
+    our descriptors, or whoever reads what we print would wait for it too.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.closerange(0, 3)
+            os.write(writer, os.fsencode(ask())[: select.PIPE_BUF])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        if not select.select([reader], [], [], secs)[0]:
+            os.kill(child, signal.SIGKILL)
+            return None
+        answer = os.fsdecode(os.read(reader, select.PIPE_BUF))
+        os.waitpid(child, 0)
+        return answer
+    finally:
+        os.close(reader)
 
 
 def running(agent: Mapping[str, Any] | None) -> bool:
