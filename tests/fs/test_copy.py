@@ -10,8 +10,10 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -53,6 +55,23 @@ def copied(source: Path, target: Path, threads: int) -> Callable[..., Copied]:
             return copy_tree(old, new, **{"threads": threads, **options})
 
     return act
+
+
+@contextmanager
+def with_times_kept(file: Path) -> Iterator[BinaryIO]:
+    """Open *file* for a change that its times do not tell."""
+    info = file.stat()
+    with file.open("r+b") as handle:
+        yield handle
+    os.utime(file, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def punched(file: Path, before: int, data: bytes, after: int = 0) -> None:
+    """Make *file* of holes around *data*."""
+    with file.open("wb") as handle:
+        handle.seek(before)
+        handle.write(data)
+        handle.truncate(before + len(data) + after)
 
 
 def test_content_modes_and_links_are_kept(
@@ -353,10 +372,7 @@ def test_progress_is_told_within_a_large_file(
 def test_holes_stay_holes_and_the_bytes_between_them_arrive(
     source: Path, target: Path, copied: Callable
 ) -> None:
-    with (source / "sparse").open("wb") as handle:
-        handle.seek(10 << 20)
-        handle.write(b"middle")
-        handle.truncate(64 << 20)
+    punched(source / "sparse", 10 << 20, b"middle", 54 << 20)
     (source / "empty").open("wb").truncate(1 << 20)
     copied()
 
@@ -369,9 +385,7 @@ def test_holes_stay_holes_and_the_bytes_between_them_arrive(
 def test_a_file_system_that_cannot_say_where_holes_are_gets_every_byte(
     source: Path, target: Path, copied: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with (source / "sparse").open("wb") as handle:
-        handle.seek(1 << 20)
-        handle.write(b"end")
+    punched(source / "sparse", 1 << 20, b"end")
     real = os.lseek
 
     def refuse(fd: int, at: int, how: int) -> int:
@@ -624,11 +638,9 @@ def test_a_file_whose_bytes_were_lost_is_not_taken_for_whole(
     """Size and time are in the inode; the bytes may have been on their way to a bad disk."""
     (source / "file").write_bytes(b"x" * 3_000_000)
     copied()
-    info = (source / "file").stat()
-    with (target / "file").open("r+b") as handle:
+    with with_times_kept(target / "file") as handle:
         handle.seek(2_000_000)
         handle.write(bytes(4096))
-    os.utime(target / "file", ns=(info.st_atime_ns, info.st_mtime_ns))
     done = copied(resume=True)
 
     assert (source / "file").read_bytes() == (target / "file").read_bytes()
@@ -638,15 +650,11 @@ def test_a_file_whose_bytes_were_lost_is_not_taken_for_whole(
 def test_a_file_with_holes_is_never_taken_for_whole(
     source: Path, target: Path, copied: Callable
 ) -> None:
-    with (source / "sparse").open("wb") as handle:
-        handle.seek(1 << 20)
-        handle.write(b"end")
+    punched(source / "sparse", 1 << 20, b"end")
     copied()
-    info = (source / "sparse").stat()
-    with (target / "sparse").open("r+b") as handle:
+    with with_times_kept(target / "sparse") as handle:
         handle.truncate(0)
-        handle.truncate(info.st_size)
-    os.utime(target / "sparse", ns=(info.st_atime_ns, info.st_mtime_ns))
+        handle.truncate((1 << 20) + 3)
     done = copied(resume=True)
 
     assert (source / "sparse").read_bytes() == (target / "sparse").read_bytes()

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from slow_volumes import Volume
 
 
+def fill(home: Path, count: int) -> None:
+    for number in range(count):
+        (home / f"file-{number}").write_text("x" * 100)
+
+
 def test_a_hung_volume_does_not_keep_the_workload_from_starting(
     agent, place: Place, volume: Volume
 ) -> None:
@@ -45,8 +50,7 @@ def test_a_hung_volume_does_not_keep_the_workload_from_starting(
 def test_a_volume_that_hangs_in_the_middle_of_the_copy_does_not_either(
     agent, place: Place, volume: Volume
 ) -> None:
-    for number in range(40):
-        (place.home / f"file-{number}").write_text("x")
+    fill(place.home, 40)
     volume.ctl("lat 10")
     env = place.environ(WORKSPACE_AGENT__VOLUME__DEADLINE="1s")
     running = agent("sh", "-c", "exit 6", env=env)
@@ -108,8 +112,7 @@ def test_a_warm_boot_changes_nothing_and_asks_little(agent, place: Place, volume
 def test_a_volume_that_refuses_is_named_and_the_workload_runs(
     agent, place: Place, volume: Volume, fault: str, slug: str
 ) -> None:
-    for number in range(5):
-        (place.home / f"file-{number}").write_text("x" * 100)
+    fill(place.home, 5)
     volume.ctl(fault)
     running = agent("sh", "-c", "exit 9")
     code = running.wait()
@@ -123,8 +126,7 @@ def test_a_volume_that_refuses_is_named_and_the_workload_runs(
 def test_a_first_copy_that_takes_too_long_goes_on_beside_the_workload(
     agent, place: Place, volume: Volume
 ) -> None:
-    for number in range(40):
-        (place.home / f"file{number}").write_text("x")
+    fill(place.home, 40)
     volume.ctl("lat 20")
     env = place.environ(WORKSPACE_AGENT__HOME__WAIT="100ms", WORKSPACE_AGENT__HOME__THREADS="1")
     started = agent("sh", "-c", 'echo "HOME=$HOME"; exec tail -f /dev/null', env=env)
