@@ -133,9 +133,9 @@ def test_who_was_paused_before_the_look_takes_no_fresh_lease_for_forged(
 ) -> None:
     one, two = lease(), lease()
     take(one)
-    now = two.now
+    now = two._now
     asked = iter([now() - 2 * TTL])  # and then TTL and more go by
-    monkeypatch.setattr(two, "now", lambda: next(asked, None) or now())
+    monkeypatch.setattr(two, "_now", lambda: next(asked, None) or now())
 
     assert take(two) is None
 

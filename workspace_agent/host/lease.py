@@ -64,7 +64,7 @@ class Lease:
         *tell* hears of each look at a rival who lives. Raises OSError where no lease can be made.
         """
         while not done():
-            now = self.now()
+            now = self._now()
             last = self._last()
             if last and not self._is_over(last, now):
                 tell(RIVAL)
@@ -104,7 +104,7 @@ class Lease:
         name = f"{PREFIX}{self.token}"
         os.utime(name, times, dir_fd=self._state.fd, follow_symlinks=False)
 
-    def now(self) -> float:
+    def _now(self) -> float:
         """Return the volume's time.
 
         A name comes and goes for it, which also makes a file server's client forget the names
@@ -147,7 +147,7 @@ class Lease:
             return True
         # A time in the future is forged, unless we were paused since *now* was asked for.
         return now - beaten > self._ttl or (
-            beaten - now > self._ttl and beaten - self.now() > self._ttl
+            beaten - now > self._ttl and beaten - self._now() > self._ttl
         )
 
     def _claim(self, number: int) -> bool:

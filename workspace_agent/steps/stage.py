@@ -128,25 +128,31 @@ def tidy(state: SafeRoot, boot_id: str) -> bool:
     Only for who knows that the home is made. Under the lease no other stage is in use, and one by
     another name and without a key will never be: so what takes long is done without the lease.
     """
-    left = (name.startswith(PREFIX) or name.endswith((_DRAFTS, _PROBES)) for name in state.names())
-    if not any(left):
+    names = state.names()
+    for name in _old_drafts(state, names):
+        state.remove(name)
+    if not any(name.startswith(PREFIX) or name.endswith(_PROBES) for name in names):
         return True
     rivals: list[str] = []
     lease = Lease(state, boot_id)
     try:
         if not lease.take(lambda: bool(rivals), rivals.append):
             return False
-        now = lease.now()
         dead = [_buried(state, name) for name in _stages(state)]
-        for name in state.names():
-            info = state.look(name) if name.endswith(_DRAFTS) else None
-            if info is not None and now - info.st_mtime > _SILENT:
-                state.remove(name)
     finally:
         lease.release()
     for name in dead:
         state.remove_tree(name)
     return True
+
+
+def _old_drafts(state: SafeRoot, names: list[str]) -> list[str]:
+    """Return the drafts that are much older than what was written last, by the volume's clock."""
+    if not any(name.endswith(_DRAFTS) for name in names):
+        return []
+    times = {name: info.st_mtime for name in names if (info := state.look(name))}
+    last = max(times.values(), default=0)
+    return [n for n, at in times.items() if n.endswith(_DRAFTS) and last - at > _SILENT]
 
 
 def _buried(state: SafeRoot, stage: str) -> str:
