@@ -29,7 +29,7 @@ def parse(text: str, name: str = "the profile") -> dict[str, Any]:
     check_size(len(text), name)
     if line := _line_of_long_key(text):
         raise not_toml(name, line, f"a key has more than {MAX_PARTS} dotted parts")
-    loads = _parser()
+    loads = parser()
     try:
         return loads(text)
     except RecursionError as error:
@@ -52,7 +52,7 @@ def check_size(count: int, name: str) -> None:
         )
 
 
-def _parser() -> Callable[[str], dict[str, Any]]:
+def parser() -> Callable[[str], dict[str, Any]]:
     """Return the best parser there is: tomli, which bounds its own work, else the interpreter's."""
     try:
         import tomli

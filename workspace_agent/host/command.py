@@ -10,6 +10,7 @@ from dataclasses import dataclass
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import IO
 
 # Enough to say why; the whole output is in the log.
 TAIL_BYTES = 2000
@@ -40,34 +41,86 @@ def run(
     timeout: float,
     cwd: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    out: str = "",
+    clean: Callable[[str], str] | None = None,
+    moved: Callable[[], object] = lambda: None,
+    silence: float = 0.0,
 ) -> Finished:
     """Run *argv* in a session of its own, output to the file *log*, and wait at most *timeout* s.
 
-    *tell* hears a word several times a second. On a timeout, or when we are told to stop, the
-    whole group gets TERM and then KILL. Raises OSError when it cannot be started.
+    Its standard output goes to the file *out* if that is given; what goes to the log is *clean*ed
+    line by line. With *silence* it is ended, too, once neither its output nor what *moved* returns
+    has changed for so long. *tell* hears a word several times a second. On a timeout, or when we
+    are told to stop, the whole group gets TERM and then KILL. Raises OSError when it cannot be
+    started.
     """
     import subprocess  # 8 ms; a warm boot runs nothing
 
     began = time.monotonic()
-    with open(log, "ab") as out:
+    with contextlib.ExitStack() as stack:
+        sink = _Sink(stack.enter_context(open(log, "ab")), clean)
+        stack.callback(sink.close)
+        own = stack.enter_context(open(out, "wb")) if out else None
         child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd=cwd,
+            argv, stdin=subprocess.DEVNULL, stdout=own or sink.fd, stderr=sink.fd, env=env, cwd=cwd,
             start_new_session=True,
         )  # fmt: skip
-    late = False
-    try:
-        while child.poll() is None and not late:
-            tell(f"{os.path.basename(argv[0])}: {time.monotonic() - began:.0f} s")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                left = timeout - (time.monotonic() - began)
-                child.wait(min(_PULSE, max(0.01, left)))
-            late = child.returncode is None and time.monotonic() - began >= timeout
-    finally:
-        if child.returncode is None:
-            _end(child.pid)
-            child.wait()
+        late = False
+        last, since = (sink.size, moved()), began
+        try:
+            while child.poll() is None and not late:
+                tell(f"{os.path.basename(argv[0])}: {time.monotonic() - began:.0f} s")
+                sink.take()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    left = timeout - (time.monotonic() - began)
+                    child.wait(min(_PULSE, max(0.01, left)))
+                now = time.monotonic()
+                if silence and (found := (sink.size, moved())) != last:
+                    last, since = found, now
+                late = child.returncode is None and (
+                    now - began >= timeout or 0 < silence <= now - since
+                )
+        finally:
+            if child.returncode is None:
+                _end(child.pid)
+                child.wait()
     code = child.returncode if child.returncode >= 0 else 128 - child.returncode
     return Finished(code, time.monotonic() - began, tail(log), late)
+
+
+class _Sink:
+    """Where output goes: *fd* is the log itself, or a pipe whose lines are cleaned on their way."""
+
+    def __init__(self, log: IO[bytes], clean: Callable[[str], str] | None) -> None:
+        self._log, self._clean, self._rest = log, clean, b""
+        self._reader, self.fd = os.pipe() if clean else (-1, log.fileno())
+        if clean:
+            os.set_blocking(self._reader, False)
+
+    @property
+    def size(self) -> int:
+        """How much was written so far."""
+        return os.fstat(self._log.fileno()).st_size
+
+    def take(self) -> None:
+        """Take what has come; a pipe that is full would stop who writes."""
+        if self._reader < 0 or self._clean is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._reader, 1 << 16):
+                *whole, self._rest = (self._rest + data).split(b"\n")
+                text = b"".join(line + b"\n" for line in whole).decode("utf-8", "surrogateescape")
+                self._log.write(self._clean(text).encode("utf-8", "surrogateescape"))
+        self._log.flush()
+
+    def close(self) -> None:
+        """Take the rest; whoever the command left behind writes to nobody."""
+        self.take()
+        if self._reader >= 0 and self._clean:
+            rest = self._rest.decode("utf-8", "surrogateescape")
+            self._log.write(self._clean(rest).encode("utf-8", "surrogateescape"))
+            for fd in (self._reader, self.fd):
+                os.close(fd)
 
 
 def tail(log: str) -> str:

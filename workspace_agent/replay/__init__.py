@@ -1,0 +1,1 @@
+"""Python packages that a workspace asks for, back in every fresh container."""

@@ -1,0 +1,261 @@
+"""Build an environment beside the image's packages: plan against them, install what is missing."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from shutil import which
+
+from workspace_agent.host import command, files
+from workspace_agent.host.room import room
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.replay import dists, plan
+from workspace_agent.replay.redact import redacted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from workspace_agent.host.interpreter import Interpreter
+    from workspace_agent.replay.key import Policy
+    from workspace_agent.replay.lines import Line
+    from workspace_agent.replay.plan import Plan
+
+# The budgets of the specification: a plan, an install, and an install that does nothing.
+_PLAN, _INSTALL, _SILENT = 60.0, 1800.0, 180.0
+
+# How long to wait before the next try, when the network was to blame.
+_PAUSES = (2.0, 8.0)
+
+# What uv and pip say when the network, or the index behind it, is to blame.
+_NETWORK = (
+    "error sending request", "connection", "timed out", "timeout", "dns error", "temporary failure",
+    "name or service not known", "newconnectionerror", "502", "503", "504", "failed to fetch",
+    "network is unreachable",
+)  # fmt: skip
+
+_PIP = '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/python" -m pip "$@"\n'
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Builds with the installers that *env* leads to; *work* is a private folder of the container.
+
+    All output goes to *log*, without any of *secrets*.
+    """
+
+    python: Interpreter
+    base: Mapping[str, str]
+    lines: Sequence[Line]
+    policy: Policy
+    env: Mapping[str, str]
+    work: str
+    log: str
+    secrets: Collection[str] = ()
+    run: Callable[..., command.Finished] = command.run
+
+    def make(self, top: str, tell: Callable[[str], None]) -> Plan:
+        """Build in the empty folder *top*; returns what was done. Raises AgentError, OSError."""
+        os.makedirs(self.work, 0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
+        self._venv(top, tell)
+        found = self.plan(top, tell)
+        if self.policy.on_conflict == "fail" and found.conflicts:
+            raise AgentError(_conflict([one.sentence() for one in found.conflicts]))
+        if found.additions:
+            self._install(top, found, tell)
+        self._verify(top, found)
+        return found
+
+    def bare(self, top: str, tell: Callable[[str], None]) -> None:
+        """Make an environment in the empty folder *top* that adds nothing."""
+        os.makedirs(self.work, 0o700, exist_ok=True)
+        self._venv(top, tell)
+
+    def compile(self, top: str, tell: Callable[[str], None]) -> None:
+        """Compile all that is in *top*, whatever becomes of its files' times. Errors are its own:
+        packages carry files that are no Python of this version.
+        """
+        argv = [f"{top}/bin/python", "-I", "-m", "compileall", "-q", "-j", "0", "-f",
+                "--invalidation-mode", "unchecked-hash", site(top)]  # fmt: skip
+        self.run(argv, log=os.devnull, env=self._environ(), timeout=_INSTALL, cwd=self.work,
+                 tell=lambda text: tell(f"compiling: {text}"))  # fmt: skip
+
+    def plan(self, top: str, tell: Callable[[str], None]) -> Plan:
+        """Return what has to be added; *top* is the environment, for pip, which has to see it."""
+        asked = self._asked()
+        wanted = self._by_uv(asked, top, tell) if self._uv else None
+        if wanted is None:
+            wanted = self._by_pip(asked, top, tell)
+        return plan.decide(wanted, self._seen, self.lines, self.policy)
+
+    @property
+    def _seen(self) -> Mapping[str, str]:
+        """The packages that the environment sees beside its own."""
+        return {} if self.policy.mode == "isolated" else self.base
+
+    @property
+    def _uv(self) -> str:
+        return which("uv", path=self.env.get("PATH", os.defpath)) or ""
+
+    def _venv(self, top: str, tell: Callable[[str], None]) -> None:
+        layered = [] if self.policy.mode == "isolated" else ["--system-site-packages"]
+        argv = [self.python.executable, "-I", "-m", "venv", "--without-pip", *layered, top]
+        self._must(argv, _PLAN, tell, "making an empty environment")
+        base = os.path.dirname(os.path.dirname(self.python.executable))
+        if layered and files.exists(f"{base}/pyvenv.cfg"):
+            # A venv on a venv sees the packages of neither: only those of the one below both.
+            line = f"import site; site.addsitedir({self.python.site!r})\n"
+            files.commit(f"{site(top)}/_image.pth", line)
+        if "pip" in self.base and layered:
+            for name in ("pip", "pip3"):
+                files.commit(f"{top}/bin/{name}", _PIP, 0o755)
+
+    def _asked(self) -> list[str]:
+        """Write what is asked for as files of ours; returns the options that name them."""
+        asked = []
+        for option, bound in (("-r", False), ("-c", True)):
+            text = plan.as_asked(self.lines, constraints=bound)
+            path = f"{self.work}/asked{option}.txt"
+            if text or not bound:
+                files.commit(path, text, 0o600)
+                asked += [option, path]
+        return asked
+
+    def _by_uv(
+        self, asked: Sequence[str], top: str, tell: Callable[[str], None]
+    ) -> dict[str, str] | None:
+        """Ask uv, against the image's own interpreter: of a layered one it sees half."""
+        of = f"{top}/bin/python" if self.policy.mode == "isolated" else self.python.executable
+        out = f"{self.work}/plan.json"
+        argv = [self._uv, "pip", "install", "--dry-run", "--output-format", "json", "--python", of,
+                "--break-system-packages", *asked]  # fmt: skip
+        ended = self._try(argv, _PLAN, tell, "planning", out)
+        if ended.code == 0:
+            try:
+                return plan.from_uv((files.read(out, 64 << 20) or b"").decode())
+            except (ValueError, KeyError, TypeError):
+                return None  # a uv whose dry run we do not know
+        if is_network(ended.tail):
+            raise AgentError(self._failed("planning", ended))
+        return None
+
+    def _by_pip(
+        self, asked: Sequence[str], top: str, tell: Callable[[str], None]
+    ) -> dict[str, str]:
+        out = f"{self.work}/report.json"
+        options = ["install", "--dry-run", "--quiet", "--report", out]
+        argv = [*self._pip(top), *options, *asked]
+        ended = self._try(argv, _INSTALL, tell, "planning")
+        if ended.code:
+            raise AgentError(self._failed("planning", ended))
+        try:
+            return plan.from_pip((files.read(out, 64 << 20) or b"").decode())
+        except (ValueError, KeyError, TypeError) as error:
+            raise AgentError(self._failed("planning", ended)) from error
+
+    def _pip(self, top: str) -> list[str]:
+        return [self.python.executable, "-I", "-m", "pip", "--python", f"{top}/bin/python",
+                "--disable-pip-version-check", "--no-input"]  # fmt: skip
+
+    def _install(self, top: str, found: Plan, tell: Callable[[str], None]) -> None:
+        path = f"{self.work}/additions.txt"
+        files.commit(path, plan.as_requirements(found, self.lines), 0o600)
+        argv = (
+            [self._uv, "pip", "install", "--python", f"{top}/bin/python"]
+            if self._uv
+            else [*self._pip(top), "install", "--no-compile"]
+        )
+        self._must([*argv, "--no-deps", "-r", path], _INSTALL, tell, "installing")
+
+    def _verify(self, top: str, found: Plan) -> None:
+        made = dists.installed([site(top)])
+        missing = sorted(name for name in found.additions if name not in made)
+        if missing:
+            what = "the installer said it was done, and packages are missing"
+            raise AgentError(Problem("replay.build-failed", what, ", ".join(missing[:8]), _FIX))
+
+    def _must(
+        self, argv: Sequence[str], limit: float, tell: Callable[[str], None], doing: str
+    ) -> None:
+        ended = self._try(argv, limit, tell, doing)
+        if ended.code or ended.timed_out:
+            raise AgentError(self._failed(doing, ended))
+
+    def _try(
+        self,
+        argv: Sequence[str],
+        limit: float,
+        tell: Callable[[str], None],
+        doing: str,
+        out: str = "",
+    ) -> command.Finished:
+        """Run *argv*, and again after a while as long as the network is to blame."""
+        for pause in (*_PAUSES, None):
+            ended = self.run(
+                argv, log=self.log, env=self._environ(), timeout=limit, cwd=self.work,
+                tell=lambda text: tell(f"{doing}: {text}"), out=out, clean=self._clean,
+                moved=self._moved, silence=_SILENT,
+            )  # fmt: skip
+            if ended.code == 0 or pause is None or not is_network(ended.tail):
+                return ended
+            until = time.monotonic() + pause
+            while time.monotonic() < until:
+                tell(f"{doing}: the network failed, the next try is near")
+                time.sleep(0.2)
+        raise AssertionError
+
+    def _environ(self) -> dict[str, str]:
+        drop = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+        cache = f"{self.work}/cache"
+        own = {
+            "UV_CACHE_DIR": cache,
+            "PIP_CACHE_DIR": f"{cache}/pip",
+            "UV_HTTP_RETRIES": "1",
+            "PIP_RETRIES": "1",
+            "UV_NO_PROGRESS": "1",
+        }
+        return {**{name: value for name, value in self.env.items() if name not in drop}, **own}
+
+    def _clean(self, text: str) -> str:
+        return redacted(text, self.secrets)
+
+    def _moved(self) -> object:
+        """What changes while an installer works: it may be silent through gigabytes."""
+        return room(self.work).free >> 20
+
+    def _failed(self, doing: str, ended: command.Finished) -> Problem:
+        said = [line.strip() for line in ended.tail.splitlines() if line.strip()]
+        why = next((one for one in said if one.lower().startswith("error")), (said or [""])[-1])
+        if ended.timed_out:
+            why = f"it took longer than {ended.secs:.0f} s, or did nothing for {_SILENT:.0f} s"
+        what = f"{doing} the packages did not succeed"
+        return Problem("replay.build-failed", what, redacted(why, self.secrets)[:400],
+                       f"see {self.log}; {_FIX}", "")  # fmt: skip
+
+
+_FIX = "the last good environment, or the image's packages, are in use until it is mended"
+
+
+def site(top: str) -> str:
+    """Return the folder of the packages in the environment *top*; raises OSError."""
+    for name in sorted(os.listdir(f"{top}/lib")):
+        if name.startswith("python3"):
+            return f"{top}/lib/{name}/site-packages"
+    raise FileNotFoundError(f"{top}/lib")
+
+
+def is_network(said: str) -> bool:
+    """Say whether an installer that *said* this failed for the network's sake."""
+    lowered = said.lower()
+    return any(word in lowered for word in _NETWORK)
+
+
+def _conflict(sentences: Sequence[str]) -> Problem:
+    return Problem(
+        "replay.conflict",
+        sentences[0],
+        "; ".join(sentences[1:6]) or "`replay.on_conflict` is `fail`",
+        "take the pin out, or set `replay.on_conflict` to `shadow` or `keep-base`",
+    )

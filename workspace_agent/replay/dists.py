@@ -1,0 +1,66 @@
+"""What is installed in a Python, by its folders alone: nothing is started, nothing is read."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from workspace_agent.replay.lines import normal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from workspace_agent.host.interpreter import Interpreter
+
+# Debian's own packages, which its interpreter sees beside what pip installs.
+_DEBIAN = "/usr/lib/python3/dist-packages"
+
+_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(?:-py3[0-9.]*)?\.(?:dist-info|egg-info)")
+
+
+def folders(python: Interpreter) -> tuple[str, ...]:
+    """Return the folders that hold the packages of *python*."""
+    is_debian = python.site.startswith("/usr/") and os.path.isdir(_DEBIAN)
+    return (python.site, *([_DEBIAN] if is_debian else [])) if python.site else ()
+
+
+def installed(where: Iterable[str]) -> dict[str, str]:
+    """Return the version of every package in the folders *where*, by its normal name.
+
+    The first folder wins, as on the interpreter's path.
+    """
+    found: dict[str, str] = {}
+    for folder in where:
+        for name, version in _in(folder).items():
+            found.setdefault(name, version)
+    return found
+
+
+def _in(folder: str) -> dict[str, str]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return {}
+    matches = (_INFO.fullmatch(name) for name in names)
+    return {normal(one["name"]): one["version"] for one in matches if one}
+
+
+def size(site: str, names: Iterable[str]) -> int:
+    """Return how many bytes the packages *names* have in *site*, by their own lists."""
+    wanted = set(names)
+    total = 0
+    for info in os.listdir(site):
+        found = _INFO.fullmatch(info)
+        if found and normal(found["name"]) in wanted:
+            total += _recorded(f"{site}/{info}/RECORD")
+    return total
+
+
+def _recorded(path: str) -> int:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as record:
+            sizes = (line.rstrip("\n").rpartition(",")[2] for line in record)
+            return sum(int(one) for one in sizes if one.isdigit())
+    except OSError:
+        return 0

@@ -1,0 +1,254 @@
+"""Requirement files as lines: what is asked for, in which file, on which line.
+
+Nested files are followed, every other form becomes lines too, and paths become absolute: an
+installer then gets one flat file, wherever that lies.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+
+from workspace_agent.host import files
+from workspace_agent.model.problem import AgentError, Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+# Real ones have a few KiB, a lock with all hashes of 500 packages has 2 MiB.
+_LIMIT = 8 << 20
+
+# More nested files than anybody has; a file that names itself is read once in any case.
+_FILES = 200
+
+# Options of pip's command line that people also put into files. The first is of no use where
+# nothing is installed into the system's Python, the second where nothing cached outlives a build.
+NEEDLESS = ("--break-system-packages", "--no-cache-dir", "--user", "--upgrade", "-U")
+
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_NAME = re.compile(
+    r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[^\]]*\])?\s*([@<>=!~;(]|$|--)"
+)
+_NESTED = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=?\s*)(\S.*)$")
+_EDITABLE = re.compile(r"(-e|--editable)(?:\s+|=)(.+)$")
+_FIND_LINKS = re.compile(r"(-f|--find-links)(?:\s+|=)(.+)$")
+_EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
+_SCRIPT = re.compile(r"^# /// script\s*$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One requirement or option, without its comment; *number* is 0 where a file has no lines."""
+
+    text: str
+    file: str
+    number: int = 0
+    constraint: bool = False
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it says how to look, not what for."""
+        return self.text.startswith("-") and not _EDITABLE.match(self.text)
+
+    @property
+    def name(self) -> str:
+        """The normal form of the package's name; "" for an option, and where only a build tells."""
+        if egg := _EGG.search(self.text):
+            return normal(egg[1])
+        found = None if self.text.startswith(("-", ".", "/")) else _NAME.match(self.text)
+        return normal(found[1]) if found else ""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether only the line itself says what is meant: a URL, a path, a hash."""
+        is_url = "://" in self.text.partition("#")[0] or " @ " in self.text or "--hash" in self.text
+        return is_url or self.text.startswith(("-e", "--editable", ".", "/"))
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        name = os.path.basename(self.file)
+        return f"{name}:{self.number}" if self.number else name
+
+
+def normal(name: str) -> str:
+    """Return a package's *name* as the index compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read(
+    paths: Sequence[str], extras: Sequence[str] = (), groups: Sequence[str] = ()
+) -> tuple[Line, ...]:
+    """Return what *paths* and the files they name ask for, in order.
+
+    A path may be a requirements file, pyproject.toml (*extras* and *groups* of it), pylock.toml,
+    or a script with inline metadata. Raises AgentError for what cannot be read.
+    """
+    seen: set[tuple[str, bool]] = set()
+    return tuple(
+        line for path in paths for line in _of(os.path.abspath(path), extras, groups, seen, False)
+    )
+
+
+def _of(
+    path: str,
+    extras: Sequence[str],
+    groups: Sequence[str],
+    seen: set[tuple[str, bool]],
+    bound: bool,
+) -> Iterator[Line]:
+    if (path, bound) in seen:
+        return
+    seen.add((path, bound))
+    if len(seen) > _FILES:
+        raise _unreadable(path, f"more than {_FILES} files name each other")
+    text = _text(path)
+    name = os.path.basename(path)
+    if name.startswith("pylock.") and name.endswith(".toml"):
+        yield from (Line(one, path) for one in _locked(_toml(text, path), path))
+    elif name.endswith(".toml"):
+        found = _project(_toml(text, path), path, extras, groups)
+        yield from (Line(one, path, _number(text, one)) for one in found)
+    elif name.endswith(".py"):
+        yield from (Line(one, path, _number(text, one)) for one in _script(text, path))
+    else:
+        for line in _plain(text, path, bound):
+            nested = _NESTED.match(line.text)
+            if nested is None or "://" in nested[1]:
+                yield line
+            else:
+                below = line.text.startswith(("-c", "--c")) or bound
+                inner = os.path.join(os.path.dirname(path), nested[1].strip().strip("'\""))
+                yield from _of(os.path.abspath(inner), extras, groups, seen, below)
+
+
+def _text(path: str) -> str:
+    data = files.read(os.path.realpath(path), _LIMIT)
+    if data is None:
+        raise _unreadable(path, "it is not there, not a regular file, or larger than 8 MiB")
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def _plain(text: str, path: str, bound: bool) -> Iterator[Line]:
+    """Yield the lines of a requirements file, those that go on on the next one joined."""
+    whole, first = "", 0
+    for number, raw in enumerate([*text.splitlines(), ""], 1):
+        first = first or number
+        if raw.endswith("\\") and not raw.lstrip().startswith("#"):
+            whole += raw[:-1]
+            continue
+        one = " ".join(_COMMENT.sub("", whole + raw).split())
+        if one and one not in NEEDLESS:
+            yield _absolute(Line(one, path, first, bound))
+        whole, first = "", 0
+
+
+def _absolute(line: Line) -> Line:
+    """Return *line* with a path in it that leads there from any folder."""
+    folder = os.path.dirname(line.file)
+    if found := _EDITABLE.match(line.text) or _FIND_LINKS.match(line.text):
+        if "://" in found[2] or found[2].startswith("/"):
+            return line
+        return replace(line, text=f"{found[1]} {os.path.normpath(os.path.join(folder, found[2]))}")
+    if line.text.startswith(".") or (
+        "://" not in line.text
+        and line.text.partition(" ")[0].endswith((".whl", ".tar.gz", ".zip"))
+        and " @ " not in line.text
+    ):
+        path, _, more = line.text.partition(" ")
+        whole = os.path.normpath(os.path.join(folder, path))
+        return replace(line, text=f"{whole} {more}".rstrip())
+    return line
+
+
+def _project(
+    table: dict[str, Any], path: str, extras: Sequence[str], groups: Sequence[str]
+) -> list[str]:
+    project = table.get("project")
+    project = project if isinstance(project, dict) else {}
+    found = _strings(project.get("dependencies"), path)
+    for extra in extras:
+        found += _strings((project.get("optional-dependencies") or {}).get(extra), path)
+    for group in groups:
+        found += _group(table.get("dependency-groups") or {}, group, path, [])
+    return found
+
+
+def _group(table: dict[str, Any], name: str, path: str, above: list[str]) -> list[str]:
+    """Return a dependency group (PEP 735), with those that it includes."""
+    known = {normal(one): value for one, value in table.items()}
+    if normal(name) not in known or normal(name) in above:
+        raise _unreadable(path, f"its dependency group {name} is missing or includes itself")
+    found: list[str] = []
+    for one in known[normal(name)]:
+        inner = one.get("include-group") if isinstance(one, dict) else None
+        found += (
+            _group(table, inner, path, [*above, normal(name)]) if inner else _strings([one], path)
+        )
+    return found
+
+
+def _script(text: str, path: str) -> list[str]:
+    """Return what a script asks for in its own metadata (PEP 723)."""
+    found = _SCRIPT.search(text)
+    if found is None:
+        return []
+    body = "\n".join(line[2:] for line in found["body"].splitlines())
+    return _strings(_toml(body, path).get("dependencies"), path)
+
+
+def _locked(table: dict[str, Any], path: str) -> list[str]:
+    """Return a lock (PEP 751) as exact requirements with their hashes."""
+    return [_pinned(one, path) for one in table.get("packages") or () if isinstance(one, dict)]
+
+
+def _pinned(package: dict[str, Any], path: str) -> str:
+    name, marker = package.get("name", ""), package.get("marker", "")
+    condition = f" ; {marker}" if marker else ""
+    vcs, archive, folder = (package.get(kind) or {} for kind in ("vcs", "archive", "directory"))
+    if vcs:
+        return f"{name} @ {vcs.get('type')}+{vcs.get('url')}@{vcs.get('commit-id')}{condition}"
+    if archive.get("url"):
+        return f"{name} @ {archive['url']}{condition}"
+    if folder.get("path"):
+        return f"{name} @ file://{os.path.join(os.path.dirname(path), folder['path'])}{condition}"
+    made = [package.get("sdist") or {}, *(package.get("wheels") or ())]
+    digests = sorted({f"--hash=sha256:{found}" for one in made
+                      if (found := (one.get("hashes") or {}).get("sha256"))})  # fmt: skip
+    return " ".join([f"{name}=={package.get('version')}{condition}", *digests])
+
+
+def _toml(text: str, path: str) -> dict[str, Any]:
+    from workspace_agent.config.toml import parser
+
+    try:
+        return parser()(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, f"it is not TOML: {error}") from error
+
+
+def _strings(value: Any, path: str) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise _unreadable(path, "its dependencies are not a list of strings")
+    return list(value)
+
+
+def _number(text: str, one: str) -> int:
+    return text.count("\n", 0, text.find(one)) + 1 if one in text else 0
+
+
+def _unreadable(path: str, why: str) -> AgentError:
+    return AgentError(
+        Problem(
+            "replay.unreadable",
+            f"{path} cannot be used as a list of packages",
+            why,
+            "mend the file; the next boot reads it again",
+            path,
+        )
+    )

@@ -1,0 +1,253 @@
+"""An environment as parts that can be unpacked side by side, and back.
+
+Folders and links are a list of their own: folders are made before the parts, links after them,
+so that no part can be led outside by a link that another one made.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import stat
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from shutil import which
+from threading import Thread
+
+from workspace_agent.host.flow import Flow
+from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.replay import unpack
+from workspace_agent.replay.store import TREE, Part
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from workspace_agent.host.safe_root import SafeRoot
+
+# Making a file costs about as much as writing so many bytes (measured on ext4 and tmpfs).
+_FILE = 16 << 10
+
+# A piece of a read or a write: one request on most file servers, and many on none.
+_PIECE = 1 << 20
+
+# A list of ten million names; more is not an environment.
+_TREE = 256 << 20
+
+_PACKERS = {"zstd": ("zstd", "-q", "-3", "-T1", "-c"), "gzip": ("gzip", "-1", "-c")}
+_UNPACKERS = {"zstd": ("zstd", "-q", "-dc"), "gzip": ("gzip", "-dc")}
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What is in a folder: paths of *folders*, *links* with their targets, *files* with sizes."""
+
+    folders: list[str]
+    links: dict[str, str]
+    files: list[tuple[str, int]]
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all files."""
+        return sum(size for _, size in self.files)
+
+
+def walk(top: str) -> Tree:
+    """Return what is in *top*; anything but folders, links and regular files is left out."""
+    tree = Tree([], {}, [])
+    queue = [""]
+    while queue:
+        below = queue.pop()
+        with os.scandir(f"{top}/{below}") as entries:
+            found = sorted(entries, key=lambda one: one.name, reverse=True)
+        for one in found:
+            path = f"{below}/{one.name}" if below else one.name
+            if one.is_symlink():
+                tree.links[path] = os.readlink(one.path)
+            elif one.is_dir():
+                tree.folders.append(path)
+                queue.append(path)
+            elif stat.S_ISREG(one.stat(follow_symlinks=False).st_mode) and "\n" not in path:
+                tree.files.append((path, one.stat(follow_symlinks=False).st_size))
+    return tree
+
+
+def shares(files: Sequence[tuple[str, int]], count: int) -> list[list[str]]:
+    """Split *files*, in their order, into *count* parts that take about as long to unpack."""
+    whole = sum(size + _FILE for _, size in files)
+    parts: list[list[str]] = [[] for _ in range(count)]
+    done = 0
+    for path, size in files:
+        parts[min(count - 1, done * count // max(1, whole))].append(path)
+        done += size + _FILE
+    return [part for part in parts if part]
+
+
+def count() -> int:
+    """Return how many parts serve this machine, and the next one of its kind."""
+    return max(2, min(8, 2 * len(os.sched_getaffinity(0))))
+
+
+def codec() -> str:
+    """Return the best packer that is installed."""
+    return "zstd" if which("zstd") else "gzip"
+
+
+def pack(
+    top: str, tree: Tree, into: SafeRoot, name: str, tell: Callable[[str], None]
+) -> tuple[Part, ...]:
+    """Write the *tree* of *top* into the folder *into*, packed by *name*; returns its parts.
+
+    Raises OSError for the volume, AgentError for a tool that failed.
+    """
+    listed = dumps({"folders": tree.folders, "links": tree.links})
+    into.commit(TREE, gzip.compress(listed.encode("utf-8", "surrogateescape"), 6), durable=True)
+    done = []
+    for number, paths in enumerate(shares(tree.files, count())):
+        part = f"part-{number:02}"
+        tell(f"packing the environment: {part}")
+        done.append(_pack(top, paths, into, part, name, tell))
+    return tuple(done)
+
+
+def _pack(
+    top: str,
+    paths: Iterable[str],
+    into: SafeRoot,
+    part: str,
+    name: str,
+    tell: Callable[[str], None],
+) -> Part:
+    names = "".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape")
+    listing = into.path and f"{top}.{part}"
+    sha256, size = hashlib.sha256(), 0
+    with ExitStack() as stack:
+        with open(listing, "wb") as handle:
+            handle.write(names)
+        stack.callback(os.unlink, listing)
+        tar = ("tar", "-c", "-f", "-", "-C", top, "--no-recursion", "--hard-dereference",
+               "--owner=0", "--group=0", "-T", listing)  # fmt: skip
+        flow = stack.enter_context(Flow([tar, _PACKERS[name]]))
+        fd = into.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        stack.callback(os.close, fd)
+        while piece := flow.read(_PIECE):
+            sha256.update(piece)
+            size += len(piece)
+            _write(fd, piece)
+            tell(f"packing the environment: {part}, {size >> 20} MiB")
+        os.fsync(fd)
+        if not flow.ended_well():
+            raise AgentError(_broken("packing", flow.why))
+    return Part(part, size, sha256.hexdigest())
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def restore(
+    source: SafeRoot,
+    parts: Sequence[Part],
+    name: str,
+    top: str,
+    tell: Callable[[str], None],
+) -> None:
+    """Unpack *parts* from the folder *source* into the empty folder *top*, side by side.
+
+    Raises OSError and AgentError; then what is in *top* is worth nothing.
+    """
+    tree = _tree(source)
+    for path in tree.folders:
+        os.mkdir(f"{top}/{path}")
+    failed: list[BaseException] = []
+    done = [0]
+
+    def one(part: Part) -> None:
+        try:
+            _unpack(source, part, name, top, done, failed)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [Thread(target=one, args=(part,), daemon=True) for part in parts]
+    for thread in threads:
+        thread.start()
+    whole = sum(part.bytes for part in parts)
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.2)
+            tell(f"restoring the environment: {done[0] >> 20} of {whole >> 20} MiB")
+    if failed:
+        raise failed[0]
+    for path, target in tree.links.items():
+        os.symlink(target, f"{top}/{path}")
+
+
+def _unpack(
+    source: SafeRoot,
+    part: Part,
+    name: str,
+    top: str,
+    done: list[int],
+    failed: list[BaseException],
+) -> None:
+    sha256, left = hashlib.sha256(), part.bytes
+    fd = source.open(part.name, os.O_RDONLY)
+    try:
+        with Flow(_unpackers(name, top), writes=True) as flow:
+            while left > 0 and not failed:
+                piece = os.read(fd, min(_PIECE, left))
+                if not piece:
+                    break
+                sha256.update(piece)
+                left -= len(piece)
+                done[0] += len(piece)
+                flow.write(piece)
+            if left or sha256.hexdigest() != part.sha256:
+                raise AgentError(damaged(part.name))
+            if not flow.ended_well():
+                raise AgentError(_broken("unpacking", flow.why))
+    finally:
+        os.close(fd)
+
+
+def _unpackers(name: str, top: str) -> list[tuple[str, ...]]:
+    if which("tar") and name in _UNPACKERS and which(_UNPACKERS[name][0]):
+        return [_UNPACKERS[name], ("tar", "-x", "-o", "-f", "-", "-C", top)]
+    return [(sys.executable, "-I", "-S", unpack.__file__, name, top)]
+
+
+def _tree(source: SafeRoot) -> Tree:
+    data = source.read(TREE, 16 << 20)
+    with suppress(ValueError, OSError, EOFError, TypeError, AttributeError):
+        import io
+
+        with gzip.open(io.BytesIO(data or b"")) as packed:
+            found = json.loads(packed.read(_TREE))
+        tree = Tree(found["folders"], found["links"], [])
+        if all(_is_inside(path) for path in (*tree.folders, *tree.links)):
+            return tree
+    raise AgentError(damaged(TREE))
+
+
+def _is_inside(path: str) -> bool:
+    return not {"", ".", ".."} & set(path.split("/")) and "\0" not in path
+
+
+def damaged(name: str) -> Problem:
+    """Say that a part is not what it was when it was written."""
+    return Problem(
+        "replay.damaged",
+        f"the stored environment is damaged: {name}",
+        "it is shorter than it was, or its digest is another one",
+        "it is set aside, and built anew",
+    )
+
+
+def _broken(doing: str, why: str) -> Problem:
+    return Problem("replay.tool-failed", f"{doing} the environment failed", why, "", "")

@@ -1,0 +1,214 @@
+"""Environments on the volume: one folder of packed parts for each key, complete or not there.
+
+<state>/replay/store/<abi>/<key>/manifest.json, tree.json.gz, part-00 ...
+<state>/replay/current-<abi>        which one the last boot used, and the one before it
+<state>/replay/failed-<abi>         the last build that failed, and when
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+
+from workspace_agent.host import files
+from workspace_agent.host.safe_root import SafeRoot
+from workspace_agent.model import layout
+from workspace_agent.model.jsontext import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+FORMAT = 1
+
+MANIFEST, TREE = "manifest.json", "tree.json.gz"
+
+# A manifest names every package and every input line.
+_LIMIT = 4 << 20
+
+# How many environments of one interpreter are kept: the one in use, the one before, one more.
+_KEEP = 3
+
+# A failed build is not tried again at every boot; its reason may have gone by then.
+RETRY_AFTER = 3600.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One packed part: its file, its bytes as they lie there, and their digest."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an environment on the volume is: *facts* made its key, *dists* are its packages."""
+
+    key: str
+    facts: dict[str, Any]
+    dists: dict[str, str]
+    codec: str
+    parts: tuple[Part, ...]
+    files: int
+    size: int
+    built_secs: float
+    said: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    made: str = ""
+    format: int = FORMAT
+
+    @property
+    def packed(self) -> int:
+        """How many bytes its parts have on the volume."""
+        return sum(part.bytes for part in self.parts)
+
+    def to_json(self) -> str:
+        """Return the text of its file."""
+        return dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def parsed(cls, data: bytes | None) -> Manifest | None:
+        """Return what *data* says, or None: it comes from the volume, and may be anything."""
+        with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            found: dict[str, Any] = json.loads(data or b"")
+            if found.get("format") != FORMAT:
+                return None
+            for name, one in (("parts", _part), ("said", str), ("removed", str)):
+                found[name] = tuple(one(value) for value in found[name])
+            made = cls(**found)
+            numbers = (made.files, made.size, made.built_secs)
+            tables = isinstance(made.facts, dict) and isinstance(made.dists, dict)
+            if tables and all(type(number) in (int, float) for number in numbers):
+                return made
+        return None
+
+
+def _part(value: Mapping[str, Any]) -> Part:
+    part = Part(**value)
+    if not part.name.startswith("part-") or "/" in part.name or type(part.bytes) is not int:
+        raise ValueError
+    return part
+
+
+@dataclass(frozen=True)
+class Store:
+    """The environments of the interpreter *abi* in the open folder *root*."""
+
+    root: SafeRoot
+    abi: str
+
+    def manifest(self, key: str) -> Manifest | None:
+        """Return the manifest of *key*; None where there is none that can be used."""
+        found = Manifest.parsed(self.root.read(f"{self.at(key)}/{MANIFEST}", _LIMIT))
+        return found if found and found.key == key else None
+
+    def at(self, key: str) -> str:
+        """Return where *key* lies, below the root."""
+        return f"store/{self.abi}/{key}"
+
+    def keys(self) -> list[str]:
+        """List what is stored, the newest last."""
+        try:
+            with self.root.folder(f"store/{self.abi}") as folder:
+                seen = [(info.st_mtime, n) for n in folder.names() if (info := folder.look(n))]
+        except OSError:
+            return []
+        return [name for _, name in sorted(seen)]
+
+    def publish(self, stage: str, key: str) -> bool:
+        """Give the finished folder *stage* its place; says whether it was the first there."""
+        with self.root.folder(f"store/{self.abi}", 0o700) as folder:
+            try:
+                self.root.rename(stage, key, folder)
+            except OSError:
+                # Another pod's, most likely; and a file server that was asked twice says so too.
+                if self.manifest(key) is None:
+                    raise
+                return False
+            files.sync_dir("", folder.fd)
+        return True
+
+    def discard(self, key: str, boot_id: str) -> None:
+        """Take what cannot be used out of the way, and remove it."""
+        name = f"{_TMP}{boot_id}-{key}"
+        with suppress(OSError):
+            self.root.rename(self.at(key), name)
+        self.root.remove_tree(name)
+
+    def current(self) -> dict[str, str]:
+        """Return which key is `current` and which `previous`; {} when nobody knows."""
+        found = _object(self.root.read(f"current-{self.abi}", 4096))
+        return {name: str(value) for name, value in found.items() if name in _NAMES}
+
+    def use(self, key: str) -> None:
+        """Note that *key* is in use."""
+        now = self.current()
+        if now.get("current") != key:
+            note = {"format": FORMAT, "current": key, "previous": now.get("current", "")}
+            self.root.commit(f"current-{self.abi}", dumps(note) + "\n")
+
+    def failed(self, key: str) -> str:
+        """Return why the last build of *key* failed, if that was lately; else ""."""
+        found = _object(self.root.read(f"failed-{self.abi}", 64 << 10))
+        at = found.get("at")
+        lately = isinstance(at, (int, float)) and 0 <= time.time() - at < RETRY_AFTER
+        return str(found.get("why")) if found.get("key") == key and lately else ""
+
+    def remember(self, key: str, why: str) -> None:
+        """Note that a build of *key* failed; an empty *why* forgets it."""
+        if why:
+            note = {"format": FORMAT, "key": key, "why": why, "at": int(time.time())}
+            self.root.commit(f"failed-{self.abi}", dumps(note) + "\n")
+        elif self.root.look(f"failed-{self.abi}"):
+            self.root.remove(f"failed-{self.abi}")
+
+    def prune(self, boot_id: str, keep: int = _KEEP) -> list[str]:
+        """Remove what is neither in use nor among the newest *keep*; returns the keys."""
+        inuse = set(self.current().values())
+        rest = [key for key in self.keys() if key not in inuse]
+        gone = rest[: max(0, len(rest) - max(0, keep - len(inuse)))]
+        for key in gone:
+            self.discard(key, boot_id)
+        return gone
+
+    def sweep(self) -> None:
+        """Remove what killed boots left half done; only for who has the lease."""
+        for name in self.root.names():
+            if name.startswith(_TMP):
+                self.root.remove_tree(name)
+
+    @contextmanager
+    def stage(self, boot_id: str) -> Iterator[tuple[str, SafeRoot]]:
+        """Make a private folder; yields its name and itself, and removes what is left of it."""
+        name = f"{_TMP}{boot_id}-{os.urandom(4).hex()}"
+        with self.root.folder(name, 0o700) as folder:
+            try:
+                yield name, folder
+            finally:
+                self.root.remove_tree(name)
+
+
+_TMP, _NAMES = "tmp-", ("current", "previous")
+
+
+@contextmanager
+def opened(volume: str, abi: str, *, make: bool = False) -> Iterator[Store]:
+    """Open the store on *volume*; raises OSError where there is none, and none is to be made."""
+    below, mode = f"{layout.STATE}/{layout.REPLAY_IN_STATE}", 0o700 if make else None
+    with SafeRoot.at(volume) as root, root.folder(below, mode) as at:
+        yield Store(at, abi)
+
+
+def _object(data: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return {}
+    known = isinstance(found, dict) and found.get("format") == FORMAT
+    return found if known else {}
