@@ -100,12 +100,15 @@ class Builder:
         return which("uv", path=self.env.get("PATH", os.defpath)) or ""
 
     def _venv(self, top: str, tell: Callable[[str], None]) -> None:
-        layered = [] if self.policy.mode == "isolated" else ["--system-site-packages"]
-        argv = [self.python.executable, "-I", "-m", "venv", "--without-pip", *layered, top]
+        layered = self.policy.mode != "isolated"
+        outer = os.path.dirname(os.path.dirname(self.python.executable))
+        config = files.read(f"{outer}/pyvenv.cfg")
+        # A venv made from a venv sees the packages of the Python below both, and not that one's.
+        below = config is None or b"include-system-site-packages = true" in config
+        options = ["--system-site-packages"] if layered and below else []
+        argv = [self.python.executable, "-I", "-m", "venv", "--without-pip", *options, top]
         self._must(argv, _PLAN, tell, "making an empty environment")
-        base = os.path.dirname(os.path.dirname(self.python.executable))
-        if layered and files.exists(f"{base}/pyvenv.cfg"):
-            # A venv on a venv sees the packages of neither: only those of the one below both.
+        if layered and config is not None:
             line = f"import site; site.addsitedir({self.python.site!r})\n"
             files.commit(f"{site(top)}/_image.pth", line)
         if "pip" in self.base and layered:
@@ -227,7 +230,8 @@ class Builder:
 
     def _failed(self, doing: str, ended: command.Finished) -> Problem:
         said = [line.strip() for line in ended.tail.splitlines() if line.strip()]
-        why = next((one for one in said if one.lower().startswith("error")), (said or [""])[-1])
+        first = [one for one in said if one.lower().startswith("error")][:1]
+        why = "; ".join(dict.fromkeys((*first, *said[-1:])))
         if ended.timed_out:
             why = f"it took longer than {ended.secs:.0f} s, or did nothing for {_SILENT:.0f} s"
         what = f"{doing} the packages did not succeed"
