@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         marker: str
         stamp: str
         absent: list[str]  # whoever makes one of these wants the engine
+        asks: tuple[str, tuple[str, ...], tuple[str, ...]]  # as do names, and prefixes, in a folder
         packages: list[str]
         profiles: list[tuple[str, int, int]]  # path, mtime in s, size; -1 when absent
         recipe: Recipe
@@ -115,9 +116,17 @@ def volume_holds(plan: Plan) -> bool:
         room = os.statvfs(volume)
         full = room.f_bavail == 0 or (room.f_files > 0 and room.f_favail == 0)
         absent = not any(files.exists(path) for path in plan["absent"])
-        return not full and absent and files.exists(plan["marker"])
+        return not full and absent and not asks(plan) and files.exists(plan["marker"])
     except OSError:
         return False  # the engine asks again, and says what it found
+
+
+def asks(plan: Plan) -> bool:
+    """Say whether a file on the volume asks for packages; raises OSError."""
+    folder, names, prefixes = plan["asks"]
+    return bool(folder) and any(
+        name in names or name.startswith(prefixes) for name in os.listdir(folder)
+    )
 
 
 def stamp_text(plan: Plan) -> bytes:

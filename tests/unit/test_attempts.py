@@ -240,4 +240,6 @@ def opened(at: Path) -> Opening:
 def test_the_profile_is_otherwise_the_same() -> None:
     careful = attempts.safe(Profile())
 
-    assert Profile() == replace(careful, home=Profile().home, scripts=Profile().scripts)
+    same = {name: getattr(Profile(), name) for name in ("home", "replay", "scripts")}
+
+    assert Profile() == replace(careful, **same)

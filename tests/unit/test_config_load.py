@@ -87,7 +87,9 @@ def test_a_plain_boot_loads_neither_the_parser_nor_the_decoder() -> None:
 
 def test_every_value_has_an_origin() -> None:
     loaded = load(None, environ={}, builtin="")
-    keys: set[tuple[str, ...]] = {(name,) for name in ("schema", "name", "description", "extends")}
+    keys: set[tuple[str, ...]] = {
+        (name,) for name in ("schema", "name", "description", "extends", "requirements")
+    }
     for table, inner in to_json(Profile()).items():
         if isinstance(inner, dict):
             keys |= {(table, name) for name in inner if not isinstance(inner[name], dict)}

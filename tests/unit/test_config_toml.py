@@ -54,7 +54,7 @@ def test_a_key_of_too_many_parts_never_reaches_the_parser(
     def parser() -> None:
         raise AssertionError("the parser was asked")
 
-    monkeypatch.setattr(toml, "_parser", parser)
+    monkeypatch.setattr(toml, "parser", parser)
     problem = problem_of(text)
 
     assert "profile.not-toml" == problem.slug
@@ -81,7 +81,7 @@ def test_nesting_without_end_is_a_problem_and_not_a_crash(text: str) -> None:
 
 
 def test_more_than_64_kib_is_refused_before_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toml, "_parser", None)
+    monkeypatch.setattr(toml, "parser", None)
 
     assert "profile.too-big" == problem_of("#" * (64 * 1024 + 1)).slug
 

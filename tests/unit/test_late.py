@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workspace_agent.app.late import Late
+from workspace_agent.app.late import Late, home
 from workspace_agent.model.outcome import Report, Row, Status
 
 READY = Row("volume.ready", Status.OK, "fine")
@@ -16,7 +16,9 @@ class World:
         self.now = 0.0
         self.heard: list[str] = []
         self.seen: list[Report] = []
-        self.late = Late(wait, Report((READY,)), self.go_on, lambda: self.now)
+        self.late = Late(
+            "home.seed", home(wait), wait, Report((READY,)), self.go_on, lambda: self.now
+        )
         self.tell = self.late.before(self.heard.append)
 
     def go_on(self, report: Report) -> Report:

@@ -29,7 +29,7 @@ LIMIT = 2
 
 # Only what runs the user's code or works for long can die in a way worth counting; the rest of
 # a boot must not write on the volume at all.
-_RISKY = ("home.seed", "home.upgrade", "scripts")
+_RISKY = ("home.seed", "home.upgrade", "replay", "scripts")
 
 # A live boot touches its file this often; one elsewhere, silent for so much longer, is dead.
 _PULSE, _DEAD = 10.0, 120.0
@@ -59,6 +59,7 @@ def safe(profile: Profile) -> Profile:
     return replace(
         profile,
         home=replace(profile.home, mode="off"),
+        replay=replace(profile.replay, mode="off"),
         scripts=replace(profile.scripts, enabled=False),
     )
 

@@ -119,12 +119,13 @@ def script_steps(profile: Profile, facts: Facts, recipe: Recipe) -> tuple[Step, 
 def known_steps(profile: Profile, facts: Facts) -> dict[str, tuple[str, ...]]:
     """Return the name of every step of a boot here, and what it needs; nothing is read."""
     recipe = bare(profile, facts)
-    steps = (
+    steps: tuple[Step, ...] = (
         *workspace_steps(profile, facts),
         *wiring_steps(profile, facts, recipe),
         *script_steps(profile, facts, recipe),
     )
-    return {step.name: step.needs for step in steps}
+    packages = {"replay": ("volume.ready",)} if profile.replay.mode != "off" else {}
+    return {**{step.name: step.needs for step in steps}, **packages}
 
 
 def run(

@@ -8,7 +8,8 @@ from functools import partial
 from time import monotonic
 
 from workspace_agent import consult
-from workspace_agent.app import attempts, homes, plans, records
+from workspace_agent.app import attempts, homes, plans, records, replays
+from workspace_agent.app import late as lateness
 from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_steps
 from workspace_agent.app.facts import Facts, gather
 from workspace_agent.app.late import Late
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from workspace_agent.model.recipe import Recipe
+    from workspace_agent.replay.step import Replay
     from workspace_agent.start import Boot
 
     Send = Callable[..., None]
@@ -93,11 +95,12 @@ def perform(
     keep: Callable[[str], bool] = lambda _: True,
     wired: Callable[[Report, Recipe], None] = lambda *_: None,
     late: Callable[[Report, Recipe], None] | None = None,
+    replaying: Callable[[Replay], None] = lambda _: None,
 ) -> tuple[Report, Recipe]:
     """Run the boot; *wired* hears of it before the user's own scripts run.
 
-    With *late*, a home that takes longer than the profile waits is made beside the workload, and
-    *late* hears of a boot without it.
+    With *late*, a home, or packages, that take longer than the profile waits are made beside the
+    workload, and *late* hears of a boot without them. *replaying* hears of the step for packages.
     """
     profile, facts = opening.profile, opening.facts
     idle = dry_run or opening.trouble is not None  # a volume in trouble is not even looked at
@@ -106,16 +109,33 @@ def perform(
     go = partial(run, dry_run=dry_run, keep=keep)
     recipe = bare(profile, facts)
 
-    def rest(report: Report) -> tuple[Report, Recipe]:
+    def rest(report: Report) -> Report:
+        """Bring back the packages, and then do `last`, which does not wait for ever."""
+        nonlocal recipe
         recipe, left_out = recipe_for(profile, facts, report)
         report = replace(report, notes=(*report.notes, *left_out))
+        step = None if opening.trouble else replays.step_of(profile, facts, recipe)
+        if step is None:
+            return last(report, None)
+        replaying(step)
+        wait = profile.replay.wait if late else 0
+        go_on = partial(gone_on, lambda report: last(report, step))
+        packages = Late(step.name, lateness.packages(wait), wait, report, go_on)
+        report = go([step], report, tell=packages.before(tell))
+        return packages.whole(report) if packages.struck else last(report, step)
+
+    def last(report: Report, step: Replay | None) -> Report:
+        """Wire it all, and run the user's own scripts."""
+        nonlocal recipe
+        if step and not dry_run:
+            step.stopgap(tell)
+        recipe = replays.wired(recipe, step)
         report = go(wiring_steps(profile, facts, recipe), report, tell=tell)
         wired(report, recipe)
-        return go(script_steps(profile, facts, recipe), report, tell=tell), recipe
+        return go(script_steps(profile, facts, recipe), report, tell=tell)
 
-    def go_on(report: Report) -> Report:
-        nonlocal recipe
-        report, recipe = rest(report)
+    def gone_on(then: Callable[[Report], Report], report: Report) -> Report:
+        report = then(report)
         if late:
             late(report, recipe)
         log.done()  # a pod that ends from here on has not died before it was ready
@@ -124,13 +144,11 @@ def perform(
     try:
         ready, *others = workspace_steps(profile, facts, opening.trouble, tell)
         report = go([ready], Report(notes=opening.notes), tell=tell)
-        home = Late(profile.home.wait if late else 0, report, go_on)
+        wait = profile.home.wait if late else 0
+        home = Late("home.seed", lateness.home(wait), wait, report, partial(gone_on, rest))
         patient = partial(run, dry_run=dry_run, keep=lambda name: keep(name) and home.wanted(name))
         report = patient(others, report, tell=home.before(tell))
-        if home.struck:
-            report = home.whole(report)
-        else:
-            report, recipe = rest(report)
+        report = home.whole(report) if home.struck else rest(report)
     except SystemExit:
         log.dropped()
         raise
@@ -161,7 +179,8 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
             send(consult.GO, _answer(boot, opening, report, recipe))
 
     early = answer if "scripts" not in opening.profile.workload.needs else lambda *_: None
-    report, recipe = perform(opening, tell=teller, wired=early, late=answer)
+    steps: list[Replay] = []
+    report, recipe = perform(opening, tell=teller, wired=early, late=answer, replaying=steps.append)
     was_early, teller.mute = answered, answered
     answer(report, recipe)
     if was_early:
@@ -170,6 +189,9 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
     if opening.trouble is None and homes.settle(opening, image):
         # Not before: on the fast path nobody would make what is missing.
         plans.stamp(opening.facts, report, recipe)
+    for problem in filter(None, (step.settle() for step in steps)):
+        for line in problem.lines("degraded"):
+            boot.say(line)
     _beside(boot, opening)
 
 

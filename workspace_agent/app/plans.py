@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from workspace_agent import __version__, fastpath
+from workspace_agent.app import replays
 from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report, Status
@@ -46,7 +47,9 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
             f"{state}/{layout.PROFILE_IN_STATE}",
             f"{state}/{layout.ATTEMPTS_IN_STATE}",
             *(scripts if profile.scripts.enabled else []),
+            *replays.told(profile, facts),
         ],
+        "asks": replays.asks(profile, facts),
         "packages": [facts.fill(profile, path) for path in profile.path.python],
         "profiles": [fastpath.layer_state(path) for path in profiles],
         "recipe": recipe,
@@ -69,7 +72,10 @@ def stamp(facts: Facts, report: Report, recipe: Recipe) -> None:
     text = fastpath.stamp_text(plan)
     if report.problems or not done or files.read(plan["stamp"]) == text:
         return
-    if any(files.exists(path) for path in plan["absent"]):
+    try:
+        if any(files.exists(path) for path in plan["absent"]) or fastpath.asks(plan):
+            return
+    except OSError:
         return
     from workspace_agent.host.safe_root import SafeRoot  # a warm boot has its stamp
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from workspace_agent.app.session import Session
     from workspace_agent.model.outcome import Report
+    from workspace_agent.replay.step import Replay
 
 
 def _with_needs(only: Sequence[str], needs: Mapping[str, Sequence[str]]) -> dict[str, bool]:
@@ -46,8 +47,10 @@ def set_up(
     header = f"volume {facts.volume.path} · {facts.volume.kind} · profile {opening.profile.name}"
     wanted = _with_needs(only, known_steps(opening.profile, facts))
     _refuse_unknown({*only, *skip}, wanted)
+    steps: list[Replay] = []
     report, recipe = perform(
         opening,
+        replaying=steps.append,
         dry_run=dry_run,
         keep=lambda name: name not in skip and (not only or wanted[name]),
     )
@@ -57,4 +60,6 @@ def set_up(
         records.keep(facts, opening.profile, report)
         if homes.settle(opening):
             plans.stamp(facts, report, recipe)
+        notes = tuple(problem for step in steps if (problem := step.settle()))
+        chosen = replace(chosen, notes=(*chosen.notes, *notes))
     return header, chosen

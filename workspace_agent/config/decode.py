@@ -23,6 +23,7 @@ _WORDS = {
     "size": "a size such as `64MiB`",
     "vars": "a table",
     "section": "a table",
+    "tables": "a list of tables",
 }
 
 # A guess costs a third of a millisecond, and a hostile file holds thousands of keys.
@@ -34,6 +35,7 @@ _NATIVE: dict[str, type] = {
     "count": int,
     "vars": dict,
     "section": dict,
+    "tables": list,
 }
 
 
@@ -100,6 +102,8 @@ class _Reader:
             raise _wrong_type(kind, value)
         if kind == "section":
             return self.section(meta["section"], value, at)
+        if kind == "tables":
+            return tuple(self._tables(meta, value, at))
         if kind == "vars":
             return self._variables(meta, value, at)
         if kind == "texts":
@@ -119,6 +123,14 @@ class _Reader:
                 self._note(at, refused)
         return good
 
+    def _tables(self, meta: Mapping[str, Any], values: list[Any], at: Key) -> list[Any]:
+        if not all(isinstance(value, dict) for value in values):
+            raise RefusedError("expected a list of tables", f"write `[[{at[-1]}]]` above each")
+        return [
+            self.section(meta["section"], value, (*at, str(number)))
+            for number, value in enumerate(values)
+        ]
+
     def _variables(
         self, meta: Mapping[str, Any], table: Mapping[str, Any], at: Key
     ) -> dict[str, str]:
@@ -135,7 +147,7 @@ class _Reader:
         return good
 
     def _check_plus(self, written: str, meta: Mapping[str, Any]) -> None:
-        if written.endswith("+") and meta["kind"] != "texts":
+        if written.endswith("+") and meta["kind"] not in ("texts", "tables"):
             raise RefusedError("only a list can be appended to", "leave out the `+`")
 
     def _guess(self, name: str, known: tuple[str, ...]) -> str:
@@ -203,6 +215,8 @@ def render(kind: str, value: Any) -> Any:
         return units.render_duration(value)
     if kind == "size":
         return units.render_size(value)
+    if kind == "tables":
+        return [_plain(one) for one in value]
     if kind in ("texts", "vars"):
         return list(value) if kind == "texts" else dict(value)
     return value

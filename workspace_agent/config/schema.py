@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 def key(default: object, doc: str, kind: str = "text", **rules: object) -> Any:
     """Declare one key: *kind* says how it is read, *rules* what a value has to keep.
 
-    Kinds: text, texts, flag, count, duration, size, vars (a table of variables), section.
+    Kinds: text, texts, flag, count, duration, size, vars (a table of variables), section, tables.
     Rules: `choices`, `least`, `most`, `takes` (placeholders), `form` (see `config.forms`), and
     `rest` for the field that stands for every other key of its own table.
     """
@@ -34,6 +34,12 @@ def section(cls: type) -> Any:
     """Declare one table of keys, those of *cls*."""
     metadata = {"doc": cls.__doc__, "kind": "section", "section": cls}
     return field(default_factory=cls, metadata=metadata)
+
+
+def tables(cls: type) -> Any:
+    """Declare a list of tables, each with the keys of *cls*: `[[name]]`."""
+    metadata = {"doc": cls.__doc__, "kind": "tables", "section": cls}
+    return field(default=(), metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,94 @@ class PathSection:
 
 
 @dataclass(frozen=True)
+class ReplaySection:
+    """Python packages that every container gets back."""
+
+    mode: str = key(
+        "overlay",
+        "How packages are added to the image's: `overlay` lays an environment over them and leaves"
+        " them alone, `inplace` adds to them and removes from them, `isolated` hides them,"
+        " `pip-each-boot` runs pip at every boot, `off` does nothing.",
+        choices=("overlay", "inplace", "isolated", "pip-each-boot", "off"),
+    )
+    dir: str = key(
+        "{volume}",
+        "Where the files that say which packages are looked for, when no `[[requirements]]` names"
+        " them: `pylock.toml`, `uv.lock`, `requirements_<arch>.txt`, `requirements.txt`,"
+        " `pyproject.toml`; the first that is there.",
+        takes=NAMES,
+        form="place",
+    )
+    on_conflict: str = key(
+        "shadow",
+        "When a file wants another version than the image has: `shadow` adds it, `keep-base` keeps"
+        " the image's, `fail` adds nothing at all.",
+        choices=("shadow", "keep-base", "fail"),
+    )
+    protected: tuple[str, ...] = key(
+        ("torch", "torchvision", "torchaudio", "triton", "nvidia-*", "cuda-*", "xformers",
+         "flash-attn", "vllm"),
+        "Globs of packages whose replacement is told with what it costs at every restore.",
+        "texts",
+        form="glob",
+    )  # fmt: skip
+    trust: str = key(
+        "always",
+        "Which files are followed: `always` all, `pinned` those in which every package has one"
+        " version or a hash, `never` none.",
+        choices=("always", "pinned", "never"),
+    )
+    refresh: str = key(
+        "on-change",
+        "When packages without a version are looked up again: when a file changes, `daily`, or at"
+        " `boot`.",
+        choices=("on-change", "daily", "boot"),
+    )
+    wait: float = key(
+        60.0,
+        "How long packages may hold up the workload before that starts with those of the last good"
+        " environment; 0 is for ever.",
+        "duration",
+    )
+    capture: str = key(
+        "report",
+        "What becomes of packages installed by hand: `report` lists them on the volume, `replay`"
+        " brings them back too, `off` does neither.",
+        choices=("report", "replay", "off"),
+    )
+    options: tuple[str, ...] = key(
+        (), "What mode `pip-each-boot` gives to `pip install`, beside the files.", "texts"
+    )
+
+
+@dataclass(frozen=True)
+class WhenSection:
+    """What the machine's cards have to be; every key that is set has to hold for every card."""
+
+    arch: tuple[str, ...] = key(
+        (),
+        "Names of architectures: `volta`, `turing`, `ampere`, `ada`, `hopper`, `blackwell`.",
+        "texts",
+    )
+    compute_capability: str = key("", "Such as `>=10` or `8.6`.")
+    driver: str = key("", "The driver's version, such as `>=570`.")
+    cuda: str = key("", "The newest CUDA that the driver takes, such as `>=12.8`.")
+    gpu_name: tuple[str, ...] = key((), "Globs of the cards' names.", "texts", form="glob")
+    gpu_count: str = key("", "How many cards, such as `>=2` or `0`.")
+
+
+@dataclass(frozen=True)
+class RequirementsRule:
+    """Files of packages, and for which cards; the first that matches counts."""
+
+    name: str = key("", "What the rule is called; environments of each name are kept apart.")
+    files: tuple[str, ...] = key((), "The files, relative to `replay.dir`.", "texts", takes=NAMES)
+    when: WhenSection = section(WhenSection)
+    extras: tuple[str, ...] = key((), "Extras of a pyproject.toml.", "texts")
+    groups: tuple[str, ...] = key((), "Dependency groups of a pyproject.toml.", "texts")
+
+
+@dataclass(frozen=True)
 class ScriptsSection:
     """Your own scripts on the volume, run at boot."""
 
@@ -246,6 +340,8 @@ class Profile:
     home: HomeSection = section(HomeSection)
     env: EnvSection = section(EnvSection)
     path: PathSection = section(PathSection)
+    replay: ReplaySection = section(ReplaySection)
+    requirements: tuple[RequirementsRule, ...] = tables(RequirementsRule)
     scripts: ScriptsSection = section(ScriptsSection)
     workload: WorkloadSection = section(WorkloadSection)
     report: ReportSection = section(ReportSection)
@@ -256,5 +352,5 @@ def walk(cls: type = Profile, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
     for one in fields(cls):
         here = at if one.metadata.get("rest") else (*at, one.name)
         yield here, one
-        if inner := one.metadata.get("section"):
+        if (inner := one.metadata.get("section")) and one.metadata["kind"] == "section":
             yield from walk(inner, here)

@@ -31,6 +31,8 @@ BACKUP_IN_STATE = "backup"  # what was replaced in a home, by day and boot
 DEFAULTS_IN_STATE = "defaults"  # what each default was when it came, one manifest for each image
 BESIDE_IN_STATE = "defaults-new"  # defaults that would have replaced what the user changed
 REPLAY_IN_STATE = "replay"  # Python environments, packed, and what was installed by hand
+CAPTURED_IN = "captured.in"  # there: what was installed by hand, for people to edit
+CAPTURED_LOCK = "captured.lock"  # there: the same, exact
 
 # Runtime files, each with one writer.
 ENV_SH = "env.sh"  # what shells source

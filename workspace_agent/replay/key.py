@@ -27,10 +27,11 @@ _METADATA = ("pyproject.toml", "setup.py", "setup.cfg")
 
 # What the environment tells an installer of which packages it may choose.
 _SETTINGS = (
-    "UV_EXCLUDE_NEWER", "UV_PRERELEASE", "UV_TORCH_BACKEND", "UV_INDEX_STRATEGY",
-    "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX", "UV_NO_BINARY", "UV_ONLY_BINARY", "PIP_PRE",
-    "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_BINARY", "PIP_ONLY_BINARY",
-)  # fmt: skip
+    *(f"UV_{name}" for name in ("EXCLUDE_NEWER", "PRERELEASE", "TORCH_BACKEND", "INDEX_STRATEGY")),
+    *(f"UV_{name}" for name in ("DEFAULT_INDEX", "INDEX_URL", "EXTRA_INDEX_URL", "INDEX")),
+    *(f"PIP_{name}" for name in ("PRE", "INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS")),
+    *(f"{tool}_{name}" for tool in ("UV", "PIP") for name in ("NO_BINARY", "ONLY_BINARY")),
+)
 
 # A wheel that somebody built by hand; larger ones are known by size and time.
 _WHEEL = 64 << 20
