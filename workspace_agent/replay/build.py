@@ -10,7 +10,7 @@ from shutil import which
 from workspace_agent.host import command, files
 from workspace_agent.host.room import room
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.replay import dists, plan
+from workspace_agent.replay import dists, plan, settings
 from workspace_agent.replay.redact import redacted
 
 TYPE_CHECKING = False
@@ -141,7 +141,7 @@ class Builder:
             except (ValueError, KeyError, TypeError):
                 return None  # a uv whose dry run we do not know
         if is_network(ended.tail):
-            raise AgentError(self._failed("planning", ended))
+            raise AgentError(self._failed("planning", ended, network=True))
         return None
 
     def _by_pip(
@@ -219,7 +219,9 @@ class Builder:
             "PIP_RETRIES": "1",
             "UV_NO_PROGRESS": "1",
         }
-        return {**{name: value for name, value in self.env.items() if name not in drop}, **own}
+        kept = {name: value for name, value in self.env.items() if name not in drop}
+        prefix = os.path.dirname(os.path.dirname(self.python.executable))
+        return {**settings.for_uv(kept, prefix), **kept, **own}
 
     def _clean(self, text: str) -> str:
         return redacted(text, self.secrets)
@@ -228,14 +230,16 @@ class Builder:
         """What changes while an installer works: it may be silent through gigabytes."""
         return room(self.work).free >> 20
 
-    def _failed(self, doing: str, ended: command.Finished) -> Problem:
+    def _failed(self, doing: str, ended: command.Finished, *, network: bool = False) -> Problem:
         said = [line.strip() for line in ended.tail.splitlines() if line.strip()]
         first = [one for one in said if one.lower().startswith("error")][:1]
         why = "; ".join(dict.fromkeys((*first, *said[-1:])))
         if ended.timed_out:
             why = f"it took longer than {ended.secs:.0f} s, or did nothing for {_SILENT:.0f} s"
+        network = network or is_network(ended.tail)
         what = f"{doing} the packages did not succeed"
-        return Problem("replay.build-failed", what, redacted(why, self.secrets)[:400],
+        slug = "replay.no-network" if network else "replay.build-failed"
+        return Problem(slug, what, redacted(why, self.secrets)[:400],
                        f"see {self.log}; {_FIX}", "")  # fmt: skip
 
 
@@ -253,6 +257,8 @@ def site(top: str) -> str:
 def is_network(said: str) -> bool:
     """Say whether an installer that *said* this failed for the network's sake."""
     lowered = said.lower()
+    if "certificate" in lowered:
+        return False  # it answers, and will not be another one in eight seconds
     return any(word in lowered for word in _NETWORK)
 
 
