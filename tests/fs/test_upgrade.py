@@ -17,6 +17,7 @@ from workspace_agent.app.boot import run
 from workspace_agent.model.outcome import Ok, Report, Skip, Status, Todo
 from workspace_agent.model.problem import AgentError
 from workspace_agent.steps.home import HomeSeed
+from workspace_agent.steps.places import places
 from workspace_agent.steps.threeway import Verdict
 from workspace_agent.steps.upgrade import HomeUpgrade
 
@@ -200,7 +201,7 @@ def test_a_home_that_another_pod_is_at_is_no_home_that_is_done(
     step: HomeUpgrade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workspace_agent.host.lease.Lease.take", lambda *_: False)
-    with step.places() as at, pytest.raises(AgentError) as caught:
+    with places(step.seed) as at, pytest.raises(AgentError) as caught:
         step.lay(at, [".bashrc"])
 
     assert ("home.not-laid", "old\n") == (caught.value.problem.slug, home(step)[".bashrc"])

@@ -13,8 +13,9 @@ from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, shown
 from workspace_agent.steps import marker
+from workspace_agent.steps.places import Places
 from workspace_agent.steps.threeway import Verdict
-from workspace_agent.steps.upgrade import HomeUpgrade, Places, is_within
+from workspace_agent.steps.upgrade import HomeUpgrade, is_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +42,7 @@ def merge(session: Session, files: Sequence[str], dry_run: bool) -> Told:
 def reset(session: Session, files: Sequence[str], dry_run: bool) -> Told:
     """Bring back the image's defaults, all or *files*; what they replace goes into a backup."""
     with opened(session, dry_run=dry_run) as (upgrade, opening, at):
-        found = dict(upgrade.verdicts(at, None, closely=True))
+        found = dict(at.verdicts(None, closely=True))
         only = [below(file, upgrade) for file in files]
         for one in only:
             if not any(is_within(path, [one]) for path in found):
@@ -55,7 +56,7 @@ def reset(session: Session, files: Sequence[str], dry_run: bool) -> Told:
             problems = _again(upgrade, at)
             homes.settle(opening)
         if not dry_run:
-            left = _unlike(upgrade.verdicts(at, None), only)
+            left = _unlike(at.verdicts(None), only)
             problems = problems or _not_laid(left, upgrade.seed.target)
         backup = amount(at.state, layout.BACKUP_IN_STATE)
     brought = sorted(set(asked).difference(left))

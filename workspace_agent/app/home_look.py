@@ -15,10 +15,11 @@ from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, shown, size
 from workspace_agent.steps import compare, marker
 from workspace_agent.steps.entry import Near
-from workspace_agent.steps.manifest import Manifest, is_below
+from workspace_agent.steps.manifest import is_below
+from workspace_agent.steps.places import Places, places
 from workspace_agent.steps.threeway import Verdict
 from workspace_agent.steps.trouble import from_oserror
-from workspace_agent.steps.upgrade import HomeUpgrade, Places, base_of, no_base
+from workspace_agent.steps.upgrade import HomeUpgrade, no_base
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,14 +51,13 @@ _QUIET = (Verdict.YOURS, Verdict.DELETED, Verdict.SAME)
 def status(session: Session) -> Told:
     """Say where the home comes from, and what has become of its defaults."""
     with opened(session) as (upgrade, _, at):
-        base, image = base_of(at.state, upgrade.seed.record), upgrade.fingerprint(at)
-        known = Manifest.of(at.state, base)
+        base, image, known = at.base(), at.fingerprint(), at.known()
         data: dict[str, Any] = {
             "home": upgrade.seed.target,
             "marker": marker.parsed(at.home.read(upgrade.seed.marker, _MARKER)) or None,
             "base": base if known else None,
             "image": image,
-            "defaults": _by_word(Counter(v for _, v in upgrade.verdicts(at, known))),
+            "defaults": _by_word(Counter(v for _, v in at.verdicts(known))),
             "backup": amount(at.state, layout.BACKUP_IN_STATE),
             "beside": amount(at.state, layout.BESIDE_IN_STATE),
         }
@@ -78,9 +78,7 @@ def diff(session: Session, file: str, everything: bool) -> Told:
     with opened(session) as (upgrade, _, at):
         if file:
             return _texts(at, below(file, upgrade))
-        found = list(
-            upgrade.verdicts(at, Manifest.of(at.state, base_of(at.state, upgrade.seed.record)))
-        )
+        found = list(at.verdicts(at.known()))
     counts = _by_word(Counter(verdict for _, verdict in found))
     rows = sorted((_ORDER.index(v), path, v.value) for path, v in found)
     listed = [row[1:] for row in rows if everything or _ORDER[row[0]] not in _QUIET]
@@ -91,7 +89,7 @@ def diff(session: Session, file: str, everything: bool) -> Told:
 def verify(session: Session, verbose: bool) -> Told:
     """Read the whole home and compare it with what it was made from."""
     with opened(session, blind=True) as (upgrade, _, at):
-        base = Manifest.of(at.state, base_of(at.state, upgrade.seed.record))
+        base = at.known()
         if base is None:
             return Told(["nothing was read"], {}, (no_base(upgrade.seed.target),))
         found = [
@@ -117,7 +115,7 @@ def opened(
         fix = "`workspace-agent setup` makes it"
         raise AgentError(Problem("home.none", "there is no home on the volume", why, fix))
     try:
-        with upgrade.places(blind=blind) as at:
+        with places(upgrade.seed, blind=blind) as at:
             yield upgrade, opening, at
     except OSError as error:
         raise AgentError(from_oserror(error, str(error.filename or ""), "home")) from error

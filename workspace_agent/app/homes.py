@@ -55,17 +55,15 @@ def notice(session: Session) -> str:
 
     It looks at the volume, which may hang.
     """
-    from workspace_agent.steps.upgrade import base_of, noted
+    from workspace_agent.steps.places import places
 
     try:
         upgrade = of(session.open(strict=False, dry_run=True, patient=True))
         if upgrade is None or not upgrade.seed.is_made():
             return ""
-        with upgrade.places() as at:
-            image = upgrade.fingerprint(at)
-            counts = (
-                noted(at.state, image) if image != base_of(at.state, upgrade.seed.record) else {}
-            )
+        with places(upgrade.seed) as at:
+            image = at.fingerprint()
+            counts = at.noted(image) if image != at.base() else {}
     except (AgentError, OSError):
         return ""
     new = counts.get("new", 0) + counts.get("changed", 0)

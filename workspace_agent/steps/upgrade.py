@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, time_ns
 
-from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Check, Ok, Skip, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.steps import manifest, marker
-from workspace_agent.steps.compare import compare
-from workspace_agent.steps.entry import Near
-from workspace_agent.steps.home import is_small
-from workspace_agent.steps.manifest import Manifest
+from workspace_agent.steps.places import places
 from workspace_agent.steps.threeway import ASKS, Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
-    from workspace_agent.steps.entry import Entry
+    from workspace_agent.host.safe_root import SafeRoot
     from workspace_agent.steps.home import HomeSeed
+    from workspace_agent.steps.places import Places
 
 # A boot waits so long for another pod's work on the home, and leaves its own to the next one.
 _PATIENCE = 60.0
-
-# The record and a note are a line each.
-_LIMIT = 4096
-
-
-@dataclass(frozen=True)
-class Places:
-    """The three open folders: the image's defaults, the home, and the state on its volume."""
-
-    image: SafeRoot
-    home: SafeRoot
-    state: SafeRoot
 
 
 @dataclass(frozen=True)
@@ -60,11 +44,10 @@ class HomeUpgrade:
         if not self.seed.is_made():
             return Skip("there is no home yet")
         try:
-            with self.places() as at:
-                base, image = base_of(at.state, self.seed.record), self.fingerprint(at, self.tell)
-                if base == image:
+            with places(self.seed) as at:
+                if at.base() == at.fingerprint(self.tell):
                     return Ok("the home has this image's defaults")
-                if Manifest.of(at.state, base, self.tell) is None:
+                if at.known(self.tell) is None:
                     return Skip("nobody knows what the home was made from: `home diff` compares")
         except AgentError as error:
             return Skip(error.problem.what)
@@ -86,13 +69,12 @@ class HomeUpgrade:
         With *only* it is these paths and what is below them. Raises AgentError without a base.
         """
         began = time_ns()
-        with self.places() as at:
-            image = self.fingerprint(at, tell)
-            known = Manifest.of(at.state, base_of(at.state, self.seed.record), tell)
+        with places(self.seed) as at:
+            image, known = at.fingerprint(tell), at.known(tell)
             if known is None:
                 raise AgentError(no_base(self.seed.target))
             asked = {}
-            for path, verdict in self.verdicts(at, known):
+            for path, verdict in at.verdicts(known):
                 tell("comparing the home with the image's defaults")
                 if verdict in ASKS and (not only or is_within(path, only)):
                     asked[path] = verdict
@@ -100,10 +82,8 @@ class HomeUpgrade:
                 beside = [path for path, verdict in asked.items() if verdict is Verdict.CONFLICT]
                 self.lay(at, asked, beside, "" if only else image, tell)
                 if not only:
-                    name = self.seed.record
-                    note = marker.parsed(at.state.read(name, _LIMIT))
-                    note |= {"image": image, "began": began}
-                    marker.record(at.state, name, self.seed.boot_id, note)
+                    made = at.record() | {"image": image, "began": began}
+                    marker.record(at.state, self.seed.record, self.seed.boot_id, made)
         return asked
 
     def lay(
@@ -133,7 +113,7 @@ class HomeUpgrade:
         began = monotonic()
 
         def is_done() -> bool:
-            return bool(image) and base_of(at.state, self.seed.record) == image
+            return bool(image) and at.base() == image
 
         lease = Lease(at.state, self.seed.boot_id)
         try:
@@ -170,98 +150,26 @@ class HomeUpgrade:
         For a process beside the workload: all content may be read. Says whether nothing is left
         to do for this image; raises OSError, and AgentError where the image is out of sight.
         """
-        with self.places() as at:
-            base, image = base_of(at.state, self.seed.record), self.fingerprint(at)
-            known = Manifest.of(at.state, base)
+        with places(self.seed) as at:
+            base, image, known = at.base(), at.fingerprint(), at.known()
             if known is None and base:
-                found = self._defaults(at) if base == image else self._given(at)
-                if manifest.write(at.state, base, found):
-                    known = Manifest.of(at.state, base)
+                found = at.defaults() if base == image else at.given()
+                known = at.known() if manifest.write(at.state, base, found) else None
             if base == image:
                 return known is not None
             like = {"format": 1, "image": image, "base": known.image if known else ""}
-            if not report or _note(at.state, image).items() >= like.items():
+            if not report or at.note(image).items() >= like.items():
                 return True
-            counts = Counter(verdict.value for _, verdict in self.verdicts(at, known))
+            counts = Counter(verdict.value for _, verdict in at.verdicts(known))
             with at.state.folder(layout.DEFAULTS_IN_STATE, 0o700) as folder:
                 note = {**like, "at": marker.now(), "counts": dict(sorted(counts.items()))}
                 folder.commit(f"{image}.json", f"{dumps(note)}\n")
             return True
 
-    def _given(self, at: Places) -> Iterator[tuple[Entry, int]]:
-        """Yield the defaults that the home was given: where something wrote into the image's home
-        since, it is the home that still has them.
-        """
-        began = marker.parsed(at.state.read(self.seed.record, _LIMIT)).get("began")
-        if type(began) is not int:
-            return
-        with Near(at.home) as home:
-            for entry, folder in self._defaults(at):
-                name = entry.path.rpartition("/")[2]
-                if os.stat(name, dir_fd=folder, follow_symlinks=False).st_ctime_ns < began:
-                    yield entry, folder
-                elif (mine := home.look(entry.path)) and mine.mtime_ns < began:
-                    yield mine, home.at(entry.path)[0]  # no user's: it is as old as a default
-
-    def _defaults(self, at: Places) -> Iterator[tuple[Entry, int]]:
-        return manifest.defaults(at.image, self._left_out, self.seed.pruned())
-
-    def fingerprint(self, at: Places, tell: Callable[[str], None] = lambda _: None) -> str:
-        """Return which defaults the image has."""
-        return manifest.fingerprint(at.image, self._left_out, self.seed.pruned(), tell)
-
-    def verdicts(
-        self, at: Places, base: Manifest | None, *, closely: bool = False
-    ) -> Iterator[tuple[str, Verdict]]:
-        """Yield what became of every default, as `compare` does; the marker is none."""
-        found = compare(
-            base, at.image, at.home, self._left_out, self.seed.pruned(), closely=closely
-        )
-        return ((path, verdict) for path, verdict in found if path != self.seed.marker)
-
     @property
     def backup(self) -> str:
         """Where, below the state, what this boot replaces goes."""
         return f"{layout.BACKUP_IN_STATE}/{marker.now()[:10]}-{self.seed.boot_id}"
-
-    @property
-    def _left_out(self) -> tuple[str, ...]:
-        return (*self.seed.exclude, *self.seed.moved)
-
-    @contextmanager
-    def places(self, *, blind: bool = False) -> Iterator[Places]:
-        """Open the three folders; raises AgentError where the image's home is out of sight.
-
-        Who is *blind* does not look at it.
-        """
-        source, skeleton = self.seed.source, self.seed.skeleton
-        with (
-            SafeRoot.at(self.seed.volume) as volume,
-            volume.folder(os.path.basename(self.seed.state)) as state,
-            volume.folder(self.seed.below) as home,
-            SafeRoot.at(skeleton if skeleton and not is_small(source) else source) as image,
-        ):
-            if not blind and os.path.sameopenfile(image.fd, home.fd):
-                raise AgentError(_hidden(source))
-            yield Places(image, home, state)
-
-
-def base_of(state: SafeRoot, record: str) -> str:
-    """Return the fingerprint of the defaults that the home was made from, "" when nobody knows."""
-    base = marker.parsed(state.read(record, _LIMIT)).get("base")
-    return base if isinstance(base, str) and manifest.is_fingerprint(base) else ""
-
-
-def noted(state: SafeRoot, image: str) -> dict[str, int]:
-    """Return how many defaults of each verdict a comparison with *image* found; {} without one."""
-    counts = _note(state, image).get("counts")
-    if not isinstance(counts, dict) or any(type(count) is not int for count in counts.values()):
-        return {}
-    return counts
-
-
-def _note(state: SafeRoot, image: str) -> dict[str, object]:
-    return marker.parsed(state.read(f"{layout.DEFAULTS_IN_STATE}/{image}.json", _LIMIT))
 
 
 def is_within(path: str, wanted: Collection[str]) -> bool:
@@ -296,14 +204,4 @@ def _taken(home: str) -> Problem:
         "another pod is at it",
         "do it again when that pod is through",
         home,
-    )
-
-
-def _hidden(source: str) -> Problem:
-    return Problem(
-        "home.image-out-of-sight",
-        "the image's own home cannot be seen from here",
-        f"the home on the volume has the place of {source}",
-        "ask in a container of this image that has `home.mode` set to `copy`",
-        source,
     )
