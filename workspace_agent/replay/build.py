@@ -236,11 +236,11 @@ class Builder:
         why = "; ".join(dict.fromkeys((*first, *said[-1:])))
         if ended.timed_out:
             why = f"it took longer than {ended.secs:.0f} s, or did nothing for {_SILENT:.0f} s"
-        network = network or is_network(ended.tail)
         what = f"{doing} the packages did not succeed"
-        slug = "replay.no-network" if network else "replay.build-failed"
-        return Problem(slug, what, redacted(why, self.secrets)[:400],
-                       f"see {self.log}; {_FIX}", "")  # fmt: skip
+        why, fix = redacted(why, self.secrets)[:400], f"see {self.log}; {_FIX}"
+        if network or is_network(ended.tail):
+            return Problem("replay.no-network", what, why, fix)
+        return Problem("replay.build-failed", what, why, fix)
 
 
 _FIX = "the last good environment, or the image's packages, are in use until it is mended"
