@@ -150,7 +150,7 @@ def _listen(engine: int, reader: int) -> Any:
             _end(engine)
             return stop
         if monotonic() - heard > patience:
-            _kill(engine, _signal.SIGKILL)
+            init.send(engine, _signal.SIGKILL)
             return _filled(_HUNG, patience)
 
 
@@ -176,19 +176,10 @@ def _ended(engine: int) -> int:
 
 def _end(engine: int) -> None:
     """Ask the engine to stop, and see to it."""
-    _kill(engine, _signal.SIGTERM)
+    init.send(engine, _signal.SIGTERM)
     limit = monotonic() + _LAST_WORDS
     while monotonic() < limit:
         _signal.sigtimedwait((_signal.SIGCHLD,), _SLICE_MS / 1000)
         if os.waitpid(engine, os.WNOHANG)[0]:
             return
-    _kill(engine, _signal.SIGKILL)
-
-
-def _kill(engine: int, number: int) -> None:
-    for target in (-engine, engine):  # its group; itself, if it has not made one yet
-        try:
-            os.kill(target, number)
-            return
-        except OSError:
-            continue
+    init.send(engine, _signal.SIGKILL)

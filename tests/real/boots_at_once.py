@@ -53,7 +53,7 @@ def start(number: int, gate: int, keeper: int) -> int:
         signal.alarm(60)
         os.close(keeper)
         os.read(gate, 1)
-        code = boot(number).exit_code
+        code = 3 if boot(number).problems else 0
     finally:
         os._exit(code)
 

@@ -7,24 +7,24 @@ from importlib import import_module
 
 import click
 
-# Section -> verb -> (module below cli, its help's first line; a test keeps them equal).
-SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+# Section -> verb, which is its module's name -> its help's first line; a test keeps them equal.
+SECTIONS = {
     "Everyday": {
-        "run": ("run", "Set up the workspace, then run CMD and stay as its init"),
-        "setup": ("setup", "Make the workspace ready, and say what changed"),
-        "status": ("status", "Show the volume, the workload and how the last boot went"),
-        "home": ("home", "Show the home's defaults, upgrade, reset or verify them"),
-        "env": ("env", "Run CMD with the workload's environment, or print it"),
+        "run": "Set up the workspace, then run CMD and stay as its init",
+        "setup": "Make the workspace ready, and say what changed",
+        "status": "Show the volume, the workload and how the last boot went",
+        "home": "Show the home's defaults, upgrade, reset or verify them",
+        "env": "Run CMD with the workload's environment, or print it",
     },
     "Plumbing": {
-        "profile": ("profile", "List, show or validate profiles"),
-        "doctor": ("doctor", "Check what this machine can do, and how to fix the rest"),
-        "image": ("image", "Put the static half in place, at image build"),
-        "completion": ("completion", "Print a completion script for bash, zsh or fish"),
+        "profile": "List, show or validate profiles",
+        "doctor": "Check what this machine can do, and how to fix the rest",
+        "image": "Put the static half in place, at image build",
+        "completion": "Print a completion script for bash, zsh or fish",
     },
 }
 
-VERBS = {name: entry for verbs in SECTIONS.values() for name, entry in verbs.items()}
+VERBS = {name: line for verbs in SECTIONS.values() for name, line in verbs.items()}
 
 
 class LazyGroup(click.Group):
@@ -38,8 +38,7 @@ class LazyGroup(click.Group):
         """Load one verb."""
         if name not in VERBS:
             return None
-        module = import_module(f"workspace_agent.cli.{VERBS[name][0]}")
-        command: click.Command = getattr(module, VERBS[name][0])
+        command: click.Command = getattr(import_module(f"workspace_agent.cli.{name}"), name)
         return command
 
     def resolve_command(
@@ -56,4 +55,4 @@ class LazyGroup(click.Group):
         """Write the sections from the table."""
         for section, verbs in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([(name, line) for name, (_, line) in verbs.items()])
+                formatter.write_dl(list(verbs.items()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import click
@@ -60,53 +60,34 @@ class Options:
 pass_options = click.make_pass_decorator(Options)
 
 
+# Each has a variable, too, and help says which.
+_option = partial(click.option, show_envvar=True)
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--profile",
-    metavar="NAME|FILE",
-    envvar="WORKSPACE_AGENT_PROFILE",
-    show_envvar=True,
-    help="The profile to use",
+@_option(
+    "--profile", metavar="NAME|FILE", envvar="WORKSPACE_AGENT_PROFILE", help="The profile to use"
 )
-@click.option(
-    "--volume",
-    metavar="DIR",
-    envvar="WORKSPACE_VOLUME",
-    show_envvar=True,
+@_option(
+    "--volume", metavar="DIR", envvar="WORKSPACE_VOLUME",
     help="The volume, where none of the profile's candidates is meant",
-)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    envvar="WORKSPACE_AGENT_JSON",
-    show_envvar=True,
+)  # fmt: skip
+@_option(
+    "--json", "as_json", is_flag=True, envvar="WORKSPACE_AGENT_JSON",
     help="One JSON object on stdout, whatever happens",
-)
-@click.option(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    envvar="WORKSPACE_AGENT_QUIET",
-    show_envvar=True,
+)  # fmt: skip
+@_option(
+    "-q", "--quiet", is_flag=True, envvar="WORKSPACE_AGENT_QUIET",
     help="Only problems and the summary",
-)
-@click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    envvar="WORKSPACE_AGENT_VERBOSE",
-    show_envvar=True,
+)  # fmt: skip
+@_option(
+    "-v", "--verbose", is_flag=True, envvar="WORKSPACE_AGENT_VERBOSE",
     help="Every row, and a traceback when the agent itself breaks",
-)
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    envvar="WORKSPACE_AGENT_COLOR",
-    show_envvar=True,
-    help="When to use colour",
-)
+)  # fmt: skip
+@_option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
+    envvar="WORKSPACE_AGENT_COLOR", help="When to use colour",
+)  # fmt: skip
 @click.version_option(__version__, message="workspace-agent %(version)s")
 @click.pass_context
 def cli(

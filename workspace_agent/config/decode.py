@@ -14,29 +14,21 @@ if TYPE_CHECKING:
 
 Key = tuple[str, ...]
 
-_WORDS = {
-    "text": "a string",
-    "texts": "a list of strings",
-    "flag": "true or false",
-    "count": "a whole number",
-    "duration": "a duration such as `30s`",
-    "size": "a size such as `64MiB`",
-    "vars": "a table",
-    "section": "a table",
-    "tables": "a list of tables",
+# Kind -> what TOML has for it, and what people call that.
+_KINDS: dict[str, tuple[type, str]] = {
+    "text": (str, "a string"),
+    "texts": (list, "a list of strings"),
+    "flag": (bool, "true or false"),
+    "count": (int, "a whole number"),
+    "duration": (str, "a duration such as `30s`"),
+    "size": (str, "a size such as `64MiB`"),
+    "vars": (dict, "a table"),
+    "section": (dict, "a table"),
+    "tables": (list, "a list of tables"),
 }
 
 # A guess costs a third of a millisecond, and a hostile file holds thousands of keys.
 _GUESSES = 50
-
-_NATIVE: dict[str, type] = {
-    "texts": list,
-    "flag": bool,
-    "count": int,
-    "vars": dict,
-    "section": dict,
-    "tables": list,
-}
 
 
 @dataclass(frozen=True)
@@ -97,8 +89,7 @@ class _Reader:
 
     def _value(self, meta: Mapping[str, Any], value: Any, at: Key) -> Any:
         kind = meta["kind"]
-        native: Any = _NATIVE.get(kind, str)
-        if not isinstance(value, native) or (kind == "count" and isinstance(value, bool)):
+        if not isinstance(value, _KINDS[kind][0]) or (kind == "count" and isinstance(value, bool)):
             raise _wrong_type(kind, value)
         if kind == "section":
             return self.section(meta["section"], value, at)
@@ -182,7 +173,7 @@ def _wrong_type(kind: str, value: Any) -> RefusedError:
         hint = "put it in brackets"
     elif kind == "text" and type(value) in (int, float, bool):
         hint = "put it in quotes"
-    return RefusedError(f"expected {_WORDS[kind]}, got {_word(value)}", hint)
+    return RefusedError(f"expected {_KINDS[kind][1]}, got {_word(value)}", hint)
 
 
 def _word(value: Any) -> str:

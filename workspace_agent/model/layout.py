@@ -5,10 +5,6 @@ Strings, not `Path`: this module is on the fast path, and `pathlib` alone costs 
 
 from __future__ import annotations
 
-# In an image; root-owned, read by every user, never on the volume: each metadata call there
-# would be a network round trip of every boot.
-INSTALL = "/opt/workspace-agent"
-
 # This boot only. /run is a tmpfs or the container's own layer, so nothing here outlives the pod.
 RUNTIME = "/run/workspace-agent"
 

@@ -123,11 +123,6 @@ class Report:
         """`ok`, or `degraded` when anything is not right."""
         return "degraded" if self.problems else "ok"
 
-    @property
-    def exit_code(self) -> int:
-        """0, or 3: usable, and something is not right (docs/reference/exit-codes.md)."""
-        return 3 if self.problems else 0
-
     def count(self, status: Status) -> int:
         """How many rows are in *status*."""
         return sum(row.status is status for row in self.rows)

@@ -151,7 +151,7 @@ def _reap(child: int, duty: Duty) -> int | None:
 def _act(child: int, actions: list[tuple[str, int]]) -> None:
     for what, number in actions:
         if what == SEND:
-            _send(child, number)
+            send(child, number)
         elif what == PAUSE:
             os.kill(os.getpid(), _signal.SIGSTOP)
         elif what == LEND:
@@ -160,8 +160,8 @@ def _act(child: int, actions: list[tuple[str, int]]) -> None:
             spawn.lend(os.getpgrp(), child)
 
 
-def _send(child: int, number: int) -> None:
-    """Signal the group of *child*, or *child* alone when it left its group."""
+def send(child: int, number: int) -> None:
+    """Signal the group of *child*, or *child* alone when it left its group, or has none yet."""
     for target in (-child, child):
         try:
             os.kill(target, number)
