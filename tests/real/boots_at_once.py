@@ -38,7 +38,7 @@ def boot(number: int) -> Report:
     )  # fmt: skip
     ready, seed, *_ = workspace_steps(Profile(), facts)
     report = run((ready, seed), Report())
-    while seed.is_made() and not seed.tidy():
+    while not seed.tidy():
         pass  # as the boots do that come after
     return report
 

@@ -39,8 +39,7 @@ def boot(source: str, volume: str, threads: int, image: str) -> int:
     ready, seed, *_ = workspace_steps(Profile(), facts)
     seed = replace(seed, threads=threads, image=image, skeleton="")
     report = run((ready, seed), Report())
-    if seed.is_made():
-        seed.tidy()  # as a boot does beside the workload
+    seed.tidy()  # as a boot does beside the workload
     os.write(1, json.dumps([row.to_json() for row in report.rows]).encode())
     return 3 if report.problems else 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -101,6 +102,17 @@ def test_what_a_killed_boot_left_is_removed_in_every_mode(
 
     homes.settle(opening(mode=mode))
     assert ["lease.1"] == os.listdir(left)
+
+
+def test_a_volume_that_fails_beside_the_workload_is_left_to_a_later_boot(
+    opening: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(_: object) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("workspace_agent.steps.home.HomeSeed.is_made", lost)
+
+    assert not homes.settle(opening())
 
 
 def test_off_means_no_report(opening: Callable, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,13 +26,13 @@ def settle(opening: Opening, image: int = -1) -> bool:
     home, opened before something else had its place.
     """
     upgrade = of(opening)
-    if upgrade is None or not upgrade.seed.is_made():
+    if upgrade is None:
         return True
     if image >= 0:
         upgrade = replace(upgrade, seed=replace(upgrade.seed, source=f"/proc/self/fd/{image}"))
     settled = True
     try:
-        if opening.profile.home.mode not in _SHARED:
+        if opening.profile.home.mode not in _SHARED and upgrade.seed.is_made():
             settled = upgrade.settle(report=opening.profile.home.upgrade != "off")
     except AgentError:
         pass  # out of sight: there is nothing that a later boot could do

@@ -76,7 +76,7 @@ class HomeSeed:
         return seed(self, tell)
 
     def tidy(self) -> bool:
-        """Remove what killed boots left; for after `apply`, in a process beside the workload.
+        """Remove what killed boots left, once the home is made; beside the workload.
 
         Says whether a later boot has nothing to do.
         """
@@ -88,7 +88,7 @@ class HomeSeed:
                 SafeRoot.at(self.volume) as volume,
                 volume.folder(os.path.basename(self.state)) as state,
             ):
-                return tidy(state, self.boot_id)
+                return not self.is_made() or tidy(state, self.boot_id)
         except OSError:
             return True  # what cannot be removed stays
 
