@@ -1,6 +1,6 @@
 """Is there anything to do at all? If not, here is the environment.
 
-A baked image carries its compiled plan (`app/plan.py` makes it); a volume carries one stamp for
+A baked image carries its compiled plan (`app/plans.py` makes it); a volume carries one stamp for
 each image that found it complete. When both agree, a boot needs no engine. Only `os` calls, and
 those that touch the volume run in a thread: a hung volume must not hang PID 1.
 """

@@ -168,6 +168,17 @@ def test_every_state_file_is_on_its_page_and_no_other() -> None:
     assert names | others == documented
 
 
+def test_every_step_is_in_the_list_of_a_boot() -> None:
+    modules = [
+        p for part in ("steps", "replay") for p in (ROOT / "workspace_agent" / part).iterdir()
+    ]
+    text = "".join(path.read_text() for path in modules if path.suffix == ".py")
+    named = set(re.findall(r'^    name: str = "([^"]+)"$', text, re.M))
+    documented = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/concepts.md").read_text(), re.M)
+
+    assert (len(named), named) == (len(documented), set(documented))
+
+
 @pytest.mark.parametrize("name", ["cli", "exit-codes", "problems", "profile", "state-files"])
 def test_every_link_of_a_page_leads_to_a_page(name: str) -> None:
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", page(name))
