@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from workspace_agent.app.facts import Facts
 from workspace_agent.host.interpreter import Interpreter
 from workspace_agent.host.room import Room
 from workspace_agent.steps.volume import Choice
+
+sys.path.insert(0, str(Path(__file__).parent / "tools"))  # test modules import `wheels`
 
 PLENTY = Room(free=1 << 40, inodes=1 << 20, read_only=False)
 
