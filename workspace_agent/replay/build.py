@@ -56,10 +56,14 @@ class Builder:
     run: Callable[..., command.Finished] = command.run
 
     def make(self, top: str, tell: Callable[[str], None]) -> Plan:
-        """Build in the empty folder *top*; returns what was done. Raises AgentError, OSError."""
+        """Build in the empty folder *top*; returns what was done. Raises AgentError, OSError.
+
+        In mode `inplace` nothing goes there, but into the image's own Python.
+        """
         os.makedirs(self.work, 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
-        self._venv(top, tell)
+        if not self.is_in_place:
+            self._venv(top, tell)
         found = self.plan(top, tell)
         if self.policy.on_conflict == "fail" and found.conflicts:
             raise AgentError(_conflict([one.sentence() for one in found.conflicts]))
@@ -73,12 +77,14 @@ class Builder:
         os.makedirs(self.work, 0o700, exist_ok=True)
         self._venv(top, tell)
 
-    def compile(self, top: str, tell: Callable[[str], None]) -> None:
-        """Compile all that is in *top*, whatever becomes of its files' times. Errors are its own:
-        packages carry files that are no Python of this version.
+    def compile(self, top: str, paths: Sequence[str], tell: Callable[[str], None]) -> None:
+        """Compile the files *paths* of *top*, so that their times do not matter. Errors are their
+        own: packages carry files that are no Python of this version.
         """
-        argv = [f"{top}/bin/python", "-I", "-m", "compileall", "-q", "-j", "0", "-f",
-                "--invalidation-mode", "unchecked-hash", site(top)]  # fmt: skip
+        names = f"{self.work}/compile.txt"
+        files.commit(names, "".join(f"{top}/{one}\n" for one in paths if one.endswith(".py")))
+        argv = [self.python.executable, "-I", "-m", "compileall", "-q", "-j", "0", "-f",
+                "--invalidation-mode", "unchecked-hash", "-i", names]  # fmt: skip
         self.run(argv, log=os.devnull, env=self._environ(), timeout=_INSTALL, cwd=self.work,
                  tell=lambda text: tell(f"compiling: {text}"))  # fmt: skip
 
@@ -89,6 +95,18 @@ class Builder:
         if wanted is None:
             wanted = self._by_pip(asked, top, tell)
         return plan.decide(wanted, self._seen, self.lines, self.policy)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether packages go into the image's own Python."""
+        return self.policy.mode == "inplace"
+
+    def site(self, top: str) -> str:
+        """Return the folder that packages go to; raises OSError."""
+        return self.python.site if self.is_in_place else site(top)
+
+    def _python(self, top: str) -> str:
+        return self.python.executable if self.is_in_place else f"{top}/bin/python"
 
     @property
     def _seen(self) -> Mapping[str, str]:
@@ -159,21 +177,22 @@ class Builder:
             raise AgentError(self._failed("planning", ended)) from error
 
     def _pip(self, top: str) -> list[str]:
-        return [self.python.executable, "-I", "-m", "pip", "--python", f"{top}/bin/python",
+        return [self.python.executable, "-I", "-m", "pip", "--python", self._python(top),
                 "--disable-pip-version-check", "--no-input"]  # fmt: skip
 
     def _install(self, top: str, found: Plan, tell: Callable[[str], None]) -> None:
         path = f"{self.work}/additions.txt"
         files.commit(path, plan.as_requirements(found, self.lines), 0o600)
         argv = (
-            [self._uv, "pip", "install", "--python", f"{top}/bin/python"]
+            [self._uv, "pip", "install", "--python", self._python(top)]
             if self._uv
             else [*self._pip(top), "install", "--no-compile"]
         )
-        self._must([*argv, "--no-deps", "-r", path], _INSTALL, tell, "installing")
+        allowed = ["--break-system-packages"] if self.is_in_place else []
+        self._must([*argv, *allowed, "--no-deps", "-r", path], _INSTALL, tell, "installing")
 
     def _verify(self, top: str, found: Plan) -> None:
-        made = dists.installed([site(top)])
+        made = dists.installed([self.site(top)])
         missing = sorted(name for name in found.additions if name not in made)
         if missing:
             what = "the installer said it was done, and packages are missing"

@@ -9,7 +9,7 @@ from workspace_agent.replay.lines import normal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from workspace_agent.host.interpreter import Interpreter
 
@@ -32,29 +32,30 @@ def installed(where: Iterable[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for folder in where:
-        for name, version in _in(folder).items():
-            found.setdefault(name, version)
+        for info in _names(folder):
+            if one := _INFO.fullmatch(info):
+                found.setdefault(normal(one["name"]), one["version"])
     return found
 
 
-def _in(folder: str) -> dict[str, str]:
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return {}
-    matches = (_INFO.fullmatch(name) for name in names)
-    return {normal(one["name"]): one["version"] for one in matches if one}
+def infos(site: str) -> Iterator[tuple[str, str]]:
+    """Yield the name of each package in *site*, and of the folder that describes it."""
+    for info in _names(site):
+        if found := _INFO.fullmatch(info):
+            yield normal(found["name"]), info
 
 
 def size(site: str, names: Iterable[str]) -> int:
     """Return how many bytes the packages *names* have in *site*, by their own lists."""
     wanted = set(names)
-    total = 0
-    for info in os.listdir(site):
-        found = _INFO.fullmatch(info)
-        if found and normal(found["name"]) in wanted:
-            total += _recorded(f"{site}/{info}/RECORD")
-    return total
+    return sum(_recorded(f"{site}/{info}/RECORD") for name, info in infos(site) if name in wanted)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _recorded(path: str) -> int:

@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import sys
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from shutil import which
@@ -34,6 +35,12 @@ _FILE = 16 << 10
 
 # A piece of a read or a write: one request on most file servers, and many on none.
 _PIECE = 1 << 20
+
+# So much of a part is asked for ahead of what is read: over a far volume, requests then overlap.
+_AHEAD = 8 << 20
+
+# A restore that has read nothing for so long reads from a volume that hangs.
+_SILENT = 20.0
 
 # A list of ten million names; more is not an environment.
 _TREE = 256 << 20
@@ -158,13 +165,14 @@ def restore(
     top: str,
     tell: Callable[[str], None],
 ) -> None:
-    """Unpack *parts* from the folder *source* into the empty folder *top*, side by side.
+    """Unpack *parts* from the folder *source* into the folder *top*, side by side.
 
     Raises OSError and AgentError; then what is in *top* is worth nothing.
     """
     tree = _tree(source)
     for path in tree.folders:
-        os.mkdir(f"{top}/{path}")
+        with suppress(FileExistsError):  # in place, folders are shared
+            os.mkdir(f"{top}/{path}")
     failed: list[BaseException] = []
     done = [0]
 
@@ -177,15 +185,28 @@ def restore(
     threads = [Thread(target=one, args=(part,), daemon=True) for part in parts]
     for thread in threads:
         thread.start()
-    whole = sum(part.bytes for part in parts)
+    _wait(threads, done, sum(part.bytes for part in parts), tell)
+    if failed:
+        raise failed[0]
+    for path, target in tree.links.items():
+        with suppress(FileNotFoundError):
+            os.unlink(f"{top}/{path}")
+        os.symlink(target, f"{top}/{path}")
+
+
+def _wait(
+    threads: Sequence[Thread], done: Sequence[int], whole: int, tell: Callable[[str], None]
+) -> None:
+    """Wait for *threads*, but not for a volume that hangs: who reads it cannot be ended."""
+    seen, since = -1, time.monotonic()
     for thread in threads:
         while thread.is_alive():
             thread.join(0.2)
             tell(f"restoring the environment: {done[0] >> 20} of {whole >> 20} MiB")
-    if failed:
-        raise failed[0]
-    for path, target in tree.links.items():
-        os.symlink(target, f"{top}/{path}")
+            if done[0] != seen:
+                seen, since = done[0], time.monotonic()
+            elif seen < whole and time.monotonic() - since > _SILENT:
+                raise AgentError(_HUNG)
 
 
 def _unpack(
@@ -201,6 +222,9 @@ def _unpack(
     try:
         with Flow(_unpackers(name, top), writes=True) as flow:
             while left > 0 and not failed:
+                at = part.bytes - left
+                if at % _AHEAD == 0:
+                    os.posix_fadvise(fd, at, 2 * _AHEAD, os.POSIX_FADV_WILLNEED)
                 piece = os.read(fd, min(_PIECE, left))
                 if not piece:
                     break
@@ -247,6 +271,14 @@ def damaged(name: str) -> Problem:
         "it is shorter than it was, or its digest is another one",
         "it is set aside, and built anew",
     )
+
+
+_HUNG = Problem(
+    "volume.not-responding",
+    "the volume does not answer; the packages are not brought back from it",
+    f"no byte came for {_SILENT:.0f} s",
+    "look at the volume's server or the node's mount; the next boot tries again",
+)
 
 
 def _broken(doing: str, why: str) -> Problem:

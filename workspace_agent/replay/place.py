@@ -33,12 +33,16 @@ _MEMORY = "/dev/shm"  # the one tmpfs that an unprivileged container has
 
 @dataclass(frozen=True)
 class Mark:
-    """What is in an environment: *said* is the report of its conflicts."""
+    """What is in an environment: *said* is the report of its conflicts, *removed* what it took
+    away in place; *secs* is what it took here, *built_secs* what its build took.
+    """
 
     key: str
     dists: dict[str, str]
     said: tuple[str, ...] = ()
+    secs: float = 0.0
     built_secs: float = 0.0
+    removed: tuple[str, ...] = ()
     is_stored: bool = False
 
 
@@ -60,9 +64,9 @@ class Place:
     def mark(self, key: str) -> Mark | None:
         """Return what the environment *key* holds; None when it is not there, or not whole."""
         data = files.read(f"{self.at(key)}/{_MARK}", 4 << 20)
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, KeyError):
             found = json.loads(data or b"")
-            made = Mark(**{**found, "said": tuple(found["said"])})
+            made = Mark(**{**found, **{n: tuple(found[n]) for n in ("said", "removed")}})
             return made if made.key == key else None
         return None
 

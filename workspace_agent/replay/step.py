@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,10 @@ from workspace_agent.host.lease import Lease
 from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, duration
-from workspace_agent.replay import build, dists, key, lines, pack, redact
+from workspace_agent.replay import dists, inplace, key, lines, pack, redact
 from workspace_agent.replay.build import Builder
 from workspace_agent.replay.place import Mark, Place
+from workspace_agent.replay.publish import Publishing, not_stored
 from workspace_agent.replay.store import Manifest, Store, opened
 
 TYPE_CHECKING = False
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from workspace_agent.host.interpreter import Interpreter
     from workspace_agent.replay.key import Policy
     from workspace_agent.replay.lines import Line
+    from workspace_agent.replay.pack import Tree
 
 # Another pod that builds the same is waited for so long; then we build, too.
 _PATIENCE = 120.0
@@ -77,7 +80,7 @@ class Replay:
             return Blocked(error.problem)
         mark = self.place.mark(wanted)
         if mark and self.place.used() == wanted:
-            return Ok(f"environment {wanted[:8]}, {counted(len(mark.dists), 'package')}")
+            return Ok(f"environment {wanted[:8]}: {receipt(mark)}")
         return Todo(f"environment {wanted[:8]} is not in use", self.files)
 
     @cached_property
@@ -132,9 +135,10 @@ class Replay:
             lease.beat()
             tell(text)
 
-        top = self.place.clear(wanted)
+        top, builder = self.place.clear(wanted), self.builder
         try:
-            found = self.builder.make(top, alive)
+            old = inplace.files_of(self.python.site, self.want.base) if builder.is_in_place else []
+            found = builder.make(top, alive)
         except AgentError as error:
             self.place.discard(wanted)
             with suppress(OSError):
@@ -146,13 +150,26 @@ class Replay:
             lease.release()
             raise
         self.leases.append(lease)
-        site = build.site(top)
-        said = tuple(
-            one.sentence(dists.size(site, [one.name]) if one.is_protected else 0)
-            for one in (*found.conflicts, *found.kept)
-        )
+        site = builder.site(top)
         made = dists.installed([site])
-        self.place.commit(Mark(wanted, made, said, time.monotonic() - began))
+        secs = time.monotonic() - began
+        self.place.commit(
+            Mark(
+                key=wanted,
+                dists={name: made[name] for name in found.additions},
+                said=tuple(
+                    one.sentence(dists.size(site, [one.name]) if one.is_protected else 0)
+                    for one in (*found.conflicts, *found.kept)
+                ),
+                secs=secs,
+                built_secs=secs,
+                removed=tuple(one for one in old if not os.path.lexists(f"{self._prefix}/{one}")),
+            )
+        )
+
+    @property
+    def _prefix(self) -> str:
+        return inplace.prefix(self.python.site)
 
     @property
     def builder(self) -> Builder:
@@ -175,12 +192,16 @@ class Replay:
         if manifest is None:
             return False
         for memory in (manifest.size, 0):
-            top = self.place.clear(wanted, memory=memory)
+            began, top = time.monotonic(), self.place.clear(wanted, memory=memory)
             if memory and not os.path.islink(top):
                 continue  # it does not fit there: the next round is the same place
+            into = top
+            if self.policy.mode == "inplace":
+                into = self._prefix
+                inplace.remove(into, manifest.removed)
             try:
                 with store.root.folder(store.at(wanted)) as source:
-                    pack.restore(source, manifest.parts, manifest.codec, top, tell)
+                    pack.restore(source, manifest.parts, manifest.codec, into, tell)
                 self._proven(top, manifest)
             except AgentError as error:
                 self.place.discard(wanted)
@@ -190,8 +211,9 @@ class Replay:
             except OSError:
                 self.place.discard(wanted)
             else:
-                mark = Mark(wanted, manifest.dists, manifest.said, manifest.built_secs, True)
-                self.place.commit(mark)
+                secs = time.monotonic() - began
+                more = (manifest.said, secs, manifest.built_secs, manifest.removed, True)
+                self.place.commit(Mark(wanted, manifest.dists, *more))
                 with suppress(OSError):
                     store.use(wanted)
                 return True
@@ -199,9 +221,10 @@ class Replay:
 
     def _proven(self, top: str, manifest: Manifest) -> None:
         """Raise AgentError unless *top* holds what the *manifest* says."""
-        if dists.installed([build.site(top)]) != manifest.dists:
+        found = dists.installed([self.builder.site(top)])
+        if any(found.get(name) != version for name, version in manifest.dists.items()):
             raise AgentError(pack.damaged("its packages are others"))
-        if not os.access(f"{top}/bin/python", os.X_OK):
+        if self.policy.mode != "inplace" and not os.access(f"{top}/bin/python", os.X_OK):
             raise AgentError(pack.damaged("its interpreter does not start"))
 
     def stopgap(self, tell: Callable[[str], None] = lambda _: None) -> None:
@@ -213,6 +236,8 @@ class Replay:
             if last and last != self.want.key and self._restored(store, last, tell):
                 self.place.use(last)
                 return
+        if self.builder.is_in_place:
+            return  # the image's own packages are what there is
         with suppress(OSError, AgentError):
             if self.place.mark(BARE) is None:
                 self.builder.bare(self.place.clear(BARE), tell)
@@ -227,60 +252,49 @@ class Replay:
         wanted = self.place.used()
         mark = self.place.mark(wanted)
         try:
-            if mark is None or mark.is_stored or wanted != self.want.key:
-                return None
-            with opened(self.volume, self.python.abi, make=True) as store:
-                self._publish(store, mark, tell)
-            self.place.commit(replace(mark, is_stored=True))
+            if mark and not mark.is_stored and wanted == self.want.key:
+                self._publish(mark, tell)
         except AgentError as error:
             return error.problem
         except OSError as error:
-            why = os.strerror(error.errno or 0)
-            return _not_stored(why, str(error.filename or self.volume))
+            return not_stored(os.strerror(error.errno or 0), str(error.filename or self.volume))
         finally:
             for lease in self.leases:
                 lease.release()
             self.leases.clear()
         return None
 
-    def _publish(self, store: Store, mark: Mark, tell: Callable[[str], None]) -> None:
-        top = self.place.at(mark.key)
-
+    def _publish(self, mark: Mark, tell: Callable[[str], None]) -> None:
         def alive(text: str) -> None:
             for lease in self.leases:
                 lease.beat()
             tell(text)
 
-        self.builder.compile(top, alive)
-        tree = pack.walk(top)
-        codec = pack.codec()
-        with store.stage(self.boot_id) as (name, stage):
-            parts = pack.pack(top, tree, stage, codec, alive)
-            manifest = Manifest(
-                key=mark.key,
-                facts=self.want.facts,
-                dists=mark.dists,
-                codec=codec,
-                parts=parts,
-                files=len(tree.files),
-                size=tree.bytes,
-                built_secs=mark.built_secs,
-                said=mark.said,
-                made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        in_place = self.builder.is_in_place
+        top = self._prefix if in_place else self.place.at(mark.key)
+
+        def tree() -> Tree:
+            if not in_place:
+                return pack.walk(top)
+            return inplace.tree_of(top, inplace.files_of(self.python.site, mark.dists))
+
+        self.builder.compile(top, [path for path, _ in tree().files], alive)
+        with opened(self.volume, self.python.abi, make=True) as store:
+            Publishing(store, self.boot_id, self.volume, self.want.facts, alive).put(
+                top, tree(), mark
             )
-            stage.commit("manifest.json", manifest.to_json(), durable=True)
-            store.publish(name, mark.key)
-        store.use(mark.key)
-        store.remember(mark.key, "")
-        store.prune(self.boot_id)
-        if self.leases and self.leases[0].held():
-            store.sweep()
+            if self.leases and self.leases[0].held():
+                store.sweep()
+        self.place.commit(replace(mark, is_stored=True))
+        shutil.rmtree(self.builder.work, ignore_errors=True)  # caches, and what was asked for
 
 
-def receipt(mark: Mark, secs: float) -> str:
-    """Say what a restore brought back, beside what its build took."""
-    built = f"; building it took {duration(mark.built_secs)}" if mark.is_stored else ""
-    return f"{counted(len(mark.dists), 'package')} in {duration(secs)}{built}"
+def receipt(mark: Mark) -> str:
+    """Say what is there, and what it took beside what its build took."""
+    if mark.secs == mark.built_secs:
+        return f"{counted(len(mark.dists), 'package')}, installed in {duration(mark.secs)}"
+    built = f"{duration(mark.secs)}; installing them took {duration(mark.built_secs)}"
+    return f"{counted(len(mark.dists), 'package')} in {built}"
 
 
 def _netrc(env: Mapping[str, str]) -> str:
@@ -305,8 +319,3 @@ def _again(why: str) -> Problem:
         why,
         "mend the files, or `workspace-agent replay run` tries it again at once",
     )
-
-
-def _not_stored(why: str, where: str) -> Problem:
-    fix = "the packages are in use here; the next pod installs them again"
-    return Problem("replay.not-stored", "the environment could not be stored", why, fix, where)

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tarfile
+from contextlib import suppress
 
 
 def main(codec: str, top: str) -> int:
@@ -19,6 +20,8 @@ def main(codec: str, top: str) -> int:
             content = members.extractfile(member) if member.isreg() and inside else None
             if content is not None:
                 path = f"{top}/{member.name}"
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
                 with open(path, "xb") as target:
                     shutil.copyfileobj(content, target, 1 << 20)
                 os.chmod(path, member.mode & 0o755)
