@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from workspace_agent.config.schema import Profile
 from workspace_agent.config.units import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Key = tuple[str, ...]
 
@@ -66,25 +67,20 @@ class _Reader:
         self.issues: list[Issue] = []
 
     def section(self, cls: Any, table: Mapping[str, Any], at: Key) -> Any:
-        known = {one.name: one for one in fields(cls)}
-        rest = next((one for one in known.values() if one.metadata.get("rest")), None)
-        if rest:
-            del known[rest.name]
+        known = {one.name: one.metadata for one in fields(cls)}
+        rest = next((name for name, rules in known.items() if rules.get("rest")), "")
         values: dict[str, Any] = {}
         for written, value in table.items():
-            here = (*at, written)
             name = written.removesuffix("+")
-            try:
-                if name in known:
-                    self._check_plus(written, known[name].metadata)
-                    values[name] = self._value(known[name].metadata, value, here)
+            with self._noting((*at, written)):
+                if name in known and name != rest:
+                    _check_plus(written, known[name])
+                    values[name] = self._value(known[name], value, (*at, written))
                 elif rest:
-                    variables = values.setdefault(rest.name, {})
-                    variables.update(self._variables(rest.metadata, {written: value}, at))
+                    variables = self._variables(known[rest], {written: value}, at)
+                    values.setdefault(rest, {}).update(variables)
                 else:
                     raise RefusedError("unknown key", self._guess(name, tuple(known)))
-            except RefusedError as refused:
-                self._note(here, refused)
         return cls(**values)
 
     def _value(self, meta: Mapping[str, Any], value: Any, at: Key) -> Any:
@@ -105,13 +101,10 @@ class _Reader:
         """Return the good items; each bad one is an issue of its own."""
         good = []
         for value in values:
-            try:
+            with self._noting(at):
                 if not isinstance(value, str):
                     raise _wrong_type("texts", [value])
-                forms.check_text(value, meta)
-                good.append(value)
-            except RefusedError as refused:
-                self._note(at, refused)
+                good.append(_scalar("text", value, meta))
         return good
 
     def _tables(self, meta: Mapping[str, Any], values: list[Any], at: Key) -> list[Any]:
@@ -127,25 +120,27 @@ class _Reader:
     ) -> dict[str, str]:
         good = {}
         for name, value in table.items():
-            try:
+            with self._noting((*at, name)):
                 forms.check_variable(name)
                 if not isinstance(value, str):
                     raise _wrong_type("text", value)
-                forms.check_text(value, meta)
-                good[name] = value
-            except RefusedError as refused:
-                self._note((*at, name), refused)
+                good[name] = _scalar("text", value, meta)
         return good
-
-    def _check_plus(self, written: str, meta: Mapping[str, Any]) -> None:
-        if written.endswith("+") and meta["kind"] not in ("texts", "tables"):
-            raise RefusedError("only a list can be appended to", "leave out the `+`")
 
     def _guess(self, name: str, known: tuple[str, ...]) -> str:
         return forms.guess(name, known) if len(self.issues) < _GUESSES else ""
 
-    def _note(self, at: Key, refused: RefusedError) -> None:
-        self.issues.append(Issue(at, refused.what, refused.hint))
+    @contextmanager
+    def _noting(self, at: Key) -> Iterator[None]:
+        try:
+            yield
+        except RefusedError as refused:
+            self.issues.append(Issue(at, refused.what, refused.hint))
+
+
+def _check_plus(written: str, rules: Mapping[str, Any]) -> None:
+    if written.endswith("+") and rules["kind"] not in ("texts", "tables"):
+        raise RefusedError("only a list can be appended to", "leave out the `+`")
 
 
 def _scalar(kind: str, value: Any, rules: Mapping[str, Any]) -> Any:

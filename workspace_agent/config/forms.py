@@ -18,20 +18,13 @@ def check_text(text: str, rules: Mapping[str, Any]) -> None:
     """Refuse a *text* that breaks one of its key's *rules*."""
     if "\0" in text:
         raise RefusedError("a NUL character cannot be part of it")
-    if choices := rules.get("choices"):
-        check_choice(text, choices)
+    if (choices := rules.get("choices")) and text not in choices:
+        what = f"{quoted(text)} is not one of {', '.join(choices)}"
+        raise RefusedError(what, guess(text, choices))
     if "takes" in rules:
         _check_placeholders(text, rules["takes"])
     if form := rules.get("form"):
         _FORMS[form](text)
-
-
-def check_choice(text: str, choices: Sequence[str]) -> None:
-    """Refuse what is not one of *choices*."""
-    if text not in choices:
-        raise RefusedError(
-            f"{quoted(text)} is not one of {', '.join(choices)}", guess(text, choices)
-        )
 
 
 def check_variable(name: str) -> None:

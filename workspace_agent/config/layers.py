@@ -57,10 +57,8 @@ def selected(selector: str, builtin: str) -> list[Layer]:
     *bases, last = find.chain(path, builtin)
     # Not inherited: two profiles with one base are still two, and `{profile}` keeps them apart.
     stem = os.path.basename(path).removesuffix(".toml")
-    named = {"name": stem or DEFAULT_NAME, "description": ""}
-    own = _from_file(last)
-    table = {**named, **last.table}
-    return [*map(_from_file, bases), Layer("file", last.path, own.written, table, last.text)]
+    table = {"name": stem or DEFAULT_NAME, "description": "", **last.table}
+    return [*map(_from_file, bases), Layer("file", last.path, last.table, table, last.text)]
 
 
 def laid_over(overlays: Iterable[Overlay], builtin: str) -> Iterator[Layer]:
