@@ -14,6 +14,7 @@ SECTIONS = {
         "setup": "Make the workspace ready, and say what changed",
         "status": "Show the volume, the workload and how the last boot went",
         "home": "Show the home's defaults, upgrade, reset or verify them",
+        "replay": "Show, plan, run or prune the packages that every pod gets back",
         "env": "Run CMD with the workload's environment, or print it",
     },
     "Plumbing": {

@@ -50,6 +50,11 @@ class Options:
         }
         return {name: value for name, value in table.items() if value}
 
+    def tell(self, text: str) -> None:
+        """Say on stderr, now and then, what a long call is at."""
+        if not (self.json or self.quiet):
+            render.progress(text)
+
     def finish(self, told: sessions.Told, bad: int = 3) -> None:
         """Print *told* in the form asked for; exit with 0, or *bad* if anything is not right."""
         code = bad if told.problems else 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from workspace_agent.app.telling import counts
+from workspace_agent.app.telling import Teller, counts
 from workspace_agent.model.outcome import Report, Row, Status
 from workspace_agent.model.words import duration
 
@@ -37,6 +37,16 @@ def show(told: Told, code: int, verb: str, *, as_json: bool, color: str, quiet: 
         click.echo(line, color=coloured)
     for problem in told.problems:
         _problem(problem, "error" if code in (1, 2) else "problem", color)
+
+
+def progress(text: str) -> None:
+    """Say what a long call is at: the first word after a second, then one every ten."""
+    if not _teller:
+        _teller.append(Teller(lambda: None, lambda line: click.echo(line, err=True)))
+    _teller[0](text)
+
+
+_teller: list[Teller] = []
 
 
 def fail(problem: Problem, code: int, verb: str, *, as_json: bool) -> None:

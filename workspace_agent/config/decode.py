@@ -85,7 +85,8 @@ class _Reader:
 
     def _value(self, meta: Mapping[str, Any], value: Any, at: Key) -> Any:
         kind = meta["kind"]
-        if not isinstance(value, _KINDS[kind][0]) or (kind == "count" and isinstance(value, bool)):
+        native: Any = _KINDS[kind][0]
+        if not isinstance(value, native) or (kind == "count" and isinstance(value, bool)):
             raise _wrong_type(kind, value)
         if kind == "section":
             return self.section(meta["section"], value, at)
@@ -107,7 +108,7 @@ class _Reader:
                 good.append(_scalar("text", value, meta))
         return good
 
-    def _tables(self, meta: Mapping[str, Any], values: list[Any], at: Key) -> list[Any]:
+    def _tables(self, meta: Mapping[str, Any], values: Any, at: Key) -> list[Any]:
         if not all(isinstance(value, dict) for value in values):
             raise RefusedError("expected a list of tables", f"write `[[{at[-1]}]]` above each")
         return [

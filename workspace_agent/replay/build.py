@@ -10,7 +10,7 @@ from shutil import which
 from workspace_agent.host import command, files
 from workspace_agent.host.room import room
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.replay import dists, plan, settings
+from workspace_agent.replay import dists, plan, settings, weigh
 from workspace_agent.replay.redact import redacted
 
 TYPE_CHECKING = False
@@ -90,11 +90,29 @@ class Builder:
 
     def plan(self, top: str, tell: Callable[[str], None]) -> Plan:
         """Return what has to be added; *top* is the environment, for pip, which has to see it."""
+        os.makedirs(self.work, 0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
         asked = self._asked()
         wanted = self._by_uv(asked, top, tell) if self._uv else None
         if wanted is None:
             wanted = self._by_pip(asked, top, tell)
         return plan.decide(wanted, self._seen, self.lines, self.policy)
+
+    def weighed(self, top: str, tell: Callable[[str], None]) -> tuple[Plan, dict[str, int]]:
+        """Return the plan, and how many bytes the index sends for packages that are at odds."""
+        found = self.plan(top, tell)
+        names = [one for one in found.conflicts if one.name in found.additions]
+        if not (self._uv and names):
+            return found, {}
+        pins, lock = f"{self.work}/weigh.txt", f"{self.work}/weigh.toml"
+        options = [line.text for line in self.lines if line.is_option]
+        wanted = [f"{one.name}=={found.additions[one.name]}" for one in names]
+        files.commit(pins, "".join(f"{one}\n" for one in (*options, *wanted)), 0o600)
+        argv = [self._uv, "pip", "compile", "--no-deps", "--format", "pylock.toml", "--quiet",
+                "--python", self.python.executable, "--output-file", lock, pins]  # fmt: skip
+        if self._try(argv, _PLAN, tell, "asking for sizes").code:
+            return found, {}
+        return found, weigh.sizes(files.read(lock, 8 << 20) or b"", self.python.abi)
 
     @property
     def is_in_place(self) -> bool:

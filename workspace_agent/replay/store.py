@@ -30,8 +30,8 @@ MANIFEST, TREE = "manifest.json", "tree.json.gz"
 # A manifest names every package and every input line.
 _LIMIT = 4 << 20
 
-# How many environments of one interpreter are kept: the one in use, the one before, one more.
-_KEEP = 3
+# How many environments of one interpreter are kept beside the one in use and the one before it.
+_KEEP = 1
 
 # A failed build is not tried again at every boot; its reason may have gone by then.
 RETRY_AFTER = 3600.0
@@ -112,7 +112,7 @@ class Store:
         """Return where *key* lies, below the root."""
         return f"store/{self.abi}/{key}"
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         """List what is stored, the newest last."""
         try:
             with self.root.folder(f"store/{self.abi}") as folder:
@@ -170,12 +170,16 @@ class Store:
 
     def prune(self, boot_id: str, keep: int = _KEEP) -> list[str]:
         """Remove what is neither in use nor among the newest *keep*; returns the keys."""
-        inuse = set(self.current().values())
-        rest = [key for key in self.keys() if key not in inuse]
-        gone = rest[: max(0, len(rest) - max(0, keep - len(inuse)))]
+        gone = self.spare(keep)
         for key in gone:
             self.discard(key, boot_id)
         return gone
+
+    def spare(self, keep: int = _KEEP) -> list[str]:
+        """Return what `prune` would remove."""
+        inuse = set(self.current().values())
+        rest = [key for key in self.stored() if key not in inuse]
+        return rest[: max(0, len(rest) - keep)]
 
     def sweep(self) -> None:
         """Remove what killed boots left half done; only for who has the lease."""

@@ -1,0 +1,153 @@
+"""What `workspace-agent replay` says and does: status, plan, why, run, prune."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from workspace_agent.app import replays
+from workspace_agent.app.boot import run as run_steps
+from workspace_agent.app.recipes import recipe_for
+from workspace_agent.app.session import Told
+from workspace_agent.model.outcome import Report
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.words import counted, shown, size
+from workspace_agent.replay import key
+from workspace_agent.replay.redact import redacted
+from workspace_agent.replay.store import opened
+from workspace_agent.steps.trouble import from_oserror
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from workspace_agent.app.session import Session
+    from workspace_agent.replay.step import Replay
+    from workspace_agent.replay.store import Manifest
+
+
+def status(session: Session) -> Told:
+    """Say which environment is in use, and which are stored."""
+    with _step(session) as step:
+        wanted, used = step.want.key, step.place.used()
+        mark = step.place.mark(used)
+        stored = _stored(step)
+    data: dict[str, Any] = {
+        "wanted": wanted,
+        "used": used if mark else None,
+        "path": step.place.env,
+        "packages": mark.dists if mark else {},
+        "conflicts": list(mark.said) if mark else [],
+        "stored": [_as_data(one) for one in stored],
+    }
+    words = "as the files ask" if used == wanted else f"the files ask for {wanted[:8]}"
+    lines = [
+        f"{'environment':<12} {f'{used[:8]}, {words}' if mark else f'none; {words}'}",
+        f"{'files':<12} {', '.join(map(shown, step.files))}",
+        f"{'path':<12} {step.place.env}",
+        f"{'packages':<12} {len(data['packages'])} beside the image's {len(step.want.base)}",
+        *(f"{'conflict':<12} {shown(one)}" for one in data["conflicts"]),
+        *(f"{'stored':<12} {_told(one)}" for one in stored),
+    ]
+    return Told(lines, data)
+
+
+def plan(session: Session) -> Told:
+    """Say what a build would add, and where that is at odds with the image."""
+    with _step(session) as step:
+        step.stopgap()  # what pip plans against
+        found, sizes = step.builder.weighed(step.place.env, lambda _: None)
+    conflicts = [redacted(one.sentence(sizes.get(one.name, 0))) for one in found.conflicts]
+    kept = [redacted(one.sentence()) for one in found.kept]
+    lines = [f"+ {name} {version}".rstrip() for name, version in sorted(found.additions.items())]
+    lines += [f"! {shown(one)}" for one in conflicts]
+    lines += [f"= {shown(one)}: the image's stays" for one in kept]
+    lines.append(
+        f"{counted(len(found.additions), 'package')} to add beside the image's"
+        f" {len(step.want.base)}, {counted(len(conflicts), 'conflict')}"
+    )
+    data = {"additions": dict(found.additions), "conflicts": conflicts, "kept": kept}
+    return Told(lines, data)
+
+
+def why(session: Session) -> Told:
+    """Say in what the files, or the image, are not as they were for the last environment."""
+    with _step(session) as step, opened(step.volume, step.python.abi) as store:
+        last = store.current().get("current", "")
+        manifest = store.manifest(last)
+        if manifest is None:
+            return Told(["no environment is stored: the next boot builds one"], {"changed": []})
+        changed = key.difference(manifest.facts, step.want.facts)
+    lines = [*map(shown, changed), f"{last[:8]} -> {step.want.key[:8]}"]
+    return Told(lines if changed else [f"nothing: {last[:8]} is what the files ask for"],
+                {"changed": changed, "from": last, "to": step.want.key})  # fmt: skip
+
+
+def run(session: Session, tell: Callable[[str], None]) -> Told:
+    """Have in use what the files ask for, now, and store it."""
+    with _step(session) as step:
+        with opened(step.volume, step.python.abi, make=True) as store:
+            store.remember(step.want.key, "")  # a failure from before is tried again
+        report = run_steps([step], Report(), tell=tell)
+        note = step.settle(tell)
+    (row,) = report.rows
+    problems = (*report.problems, *([note] if note else []))
+    return Told([f"{row.status.value}: {row.why}"], {"row": row.to_json()}, problems)
+
+
+def prune(session: Session, keep: int, dry_run: bool) -> Told:
+    """Remove stored environments that are not in use, but for the newest *keep*."""
+    with _step(session) as step, opened(step.volume, step.python.abi) as store:
+        gone = store.spare(keep) if dry_run else store.prune(step.boot_id, keep)
+    said = "would remove" if dry_run else "removed"
+    return Told([*(f"{said} {one[:8]}" for one in gone), counted(len(gone), "environment")],
+                {"dry_run": dry_run, "removed": gone})  # fmt: skip
+
+
+@contextmanager
+def _step(session: Session) -> Iterator[Replay]:
+    """Yield the step of the session's profile; raises AgentError where nothing asks for packages,
+    and for what the volume answers.
+    """
+    opening = session.open(dry_run=True)
+    recipe, _ = recipe_for(opening.profile, opening.facts, Report())
+    step = replays.step_of(opening.profile, opening.facts, recipe)
+    if step is None:
+        fix = "put a requirements.txt at the volume's root, or name files by `[[requirements]]`"
+        raise AgentError(Problem("replay.nothing", "nothing asks for packages", fix=fix))
+    try:
+        yield step
+    except FileNotFoundError as error:
+        what = "no environment is stored on this volume"
+        raise AgentError(Problem("replay.nothing", what, fix=_RUN)) from error
+    except OSError as error:
+        raise AgentError(from_oserror(error, str(error.filename or ""), "replay")) from error
+
+
+_RUN = "`workspace-agent replay run` builds and stores one"
+
+
+def _stored(step: Replay) -> list[Manifest]:
+    try:
+        with opened(step.volume, step.python.abi) as store:
+            return [found for one in store.stored() if (found := store.manifest(one))]
+    except OSError:
+        return []
+
+
+def _as_data(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "key": manifest.key,
+        "made": manifest.made,
+        "packages": len(manifest.dists),
+        "files": manifest.files,
+        "bytes": manifest.size,
+        "packed": manifest.packed,
+        "built_secs": round(manifest.built_secs, 3),
+    }
+
+
+def _told(manifest: Manifest) -> str:
+    return (
+        f"{manifest.key[:8]} of {shown(manifest.made)}, {counted(len(manifest.dists), 'package')},"
+        f" {size(manifest.packed)} for {size(manifest.size)}"
+    )
