@@ -56,7 +56,10 @@ def plan(session: Session) -> Told:
     with _step(session) as step:
         step.stopgap()  # what pip plans against
         found, sizes = step.builder.weighed(step.place.env, lambda _: None)
-    conflicts = [redacted(one.sentence(sizes.get(one.name, 0))) for one in found.conflicts]
+    conflicts = [
+        redacted(one.sentence(sum(sizes.get(name, 0) for name in (one.name, *one.brings))))
+        for one in found.conflicts
+    ]
     kept = [redacted(one.sentence()) for one in found.kept]
     lines = [f"+ {name} {version}".rstrip() for name, version in sorted(found.additions.items())]
     lines += [f"! {shown(one)}" for one in conflicts]

@@ -101,12 +101,12 @@ class Builder:
     def weighed(self, top: str, tell: Callable[[str], None]) -> tuple[Plan, dict[str, int]]:
         """Return the plan, and how many bytes the index sends for packages that are at odds."""
         found = self.plan(top, tell)
-        names = [one for one in found.conflicts if one.name in found.additions]
+        names = [name for one in found.conflicts for name in (one.name, *one.brings)]
         if not (self._uv and names):
             return found, {}
-        pins, lock = f"{self.work}/weigh.txt", f"{self.work}/weigh.toml"
+        pins, lock = f"{self.work}/weigh.txt", f"{self.work}/pylock.weigh.toml"
         options = [line.text for line in self.lines if line.is_option]
-        wanted = [f"{one.name}=={found.additions[one.name]}" for one in names]
+        wanted = [f"{one}=={v}" for one in names if (v := found.additions.get(one))]
         files.commit(pins, "".join(f"{one}\n" for one in (*options, *wanted)), 0o600)
         argv = [self._uv, "pip", "compile", "--no-deps", "--format", "pylock.toml", "--quiet",
                 "--python", self.python.executable, "--output-file", lock, pins]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workspace_agent.model.words import size
 from workspace_agent.replay.lines import normal
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Conflict:
     """A package that the image has in another version than is asked for; *line* asks for it.
 
-    Without a *line* it is another package that needs the *wanted* version.
+    Without a *line* it is another package that needs the *wanted* version. *brings* are protected
+    packages that only come with it, as CUDA's do with torch.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Conflict:
     wanted: str
     line: Line | None
     is_protected: bool = False
+    brings: tuple[str, ...] = ()
 
     def sentence(self, added: int = 0) -> str:
         """Say it; *added* are the bytes that the other version takes, where they are known."""
@@ -89,11 +91,25 @@ def decide(
         for name, version in sorted(wanted.items())
         if name in base and base[name] != version
     )
+    conflicts = _with_company(conflicts, wanted, asked, policy)
     if policy.on_conflict != "keep-base":
         return Plan(dict(wanted), conflicts)
     names = {one.name for one in conflicts}
     rest = {name: version for name, version in wanted.items() if name not in names}
     return Plan(rest, (), conflicts)
+
+
+def _with_company(
+    conflicts: tuple[Conflict, ...],
+    wanted: Mapping[str, str],
+    asked: Mapping[str, Line],
+    policy: Policy,
+) -> tuple[Conflict, ...]:
+    """Count the protected packages that nobody asks for to the first that somebody pinned."""
+    known = {one.name for one in conflicts} | set(asked)
+    rest = [n for n in sorted(wanted) if n not in known and _is_one_of(n, policy.protected)]
+    first = next((one for one in conflicts if one.is_protected and one.line), None)
+    return tuple(replace(one, brings=tuple(rest)) if one is first else one for one in conflicts)
 
 
 def _is_one_of(name: str, globs: Sequence[str]) -> bool:

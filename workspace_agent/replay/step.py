@@ -158,7 +158,9 @@ class Replay:
                 key=wanted,
                 dists={name: made[name] for name in found.additions},
                 said=tuple(
-                    one.sentence(dists.size(site, [one.name]) if one.is_protected else 0)
+                    one.sentence(
+                        dists.size(site, [one.name, *one.brings]) if one.is_protected else 0
+                    )
                     for one in (*found.conflicts, *found.kept)
                 ),
                 secs=secs,
