@@ -30,15 +30,14 @@ def settle(opening: Opening, image: int = -1) -> bool:
         return True
     if image >= 0:
         upgrade = replace(upgrade, seed=replace(upgrade.seed, source=f"/proc/self/fd/{image}"))
-    settled = True
     try:
         if opening.profile.home.mode not in _SHARED and upgrade.seed.is_made():
-            settled = upgrade.settle(report=opening.profile.home.upgrade != "off")
+            return upgrade.settle(report=opening.profile.home.upgrade != "off")
     except AgentError:
-        pass  # out of sight: there is nothing that a later boot could do
+        pass  # out of sight: there is no more that a later boot could do
     except OSError:
-        settled = False
-    return upgrade.seed.tidy() and settled
+        return False
+    return upgrade.seed.tidy()
 
 
 def of(opening: Opening) -> HomeUpgrade | None:

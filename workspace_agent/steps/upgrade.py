@@ -12,6 +12,7 @@ from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Check, Ok, Skip, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.steps import manifest, marker
+from workspace_agent.steps.manifest import Manifest
 from workspace_agent.steps.places import places
 from workspace_agent.steps.threeway import ASKS, Verdict
 
@@ -147,11 +148,18 @@ class HomeUpgrade:
     def settle(self, *, report: bool = True) -> bool:
         """Make the manifest that is missing, or with *report* note what this image asks for.
 
-        For a process beside the workload: all content may be read. Says whether nothing is left
-        to do for this image; raises OSError, and AgentError where the image is out of sight.
+        For a process beside the workload: all content may be read. Before there is a manifest
+        what killed boots left is removed: so a boot that has one need not look. Says whether
+        nothing is left to do for this image; raises OSError, and AgentError where the image is
+        out of sight.
         """
+        from workspace_agent.steps.stage import tidy
+
         with places(self.seed) as at:
-            base, image, known = at.base(), at.fingerprint(), at.known()
+            base, image = at.base(), at.fingerprint()
+            known = Manifest.of(at.state, base)
+            if known is None and not tidy(at.state, self.seed.boot_id):
+                return False
             if known is None and base:
                 found = at.defaults() if base == image else at.given()
                 known = at.known() if manifest.write(at.state, base, found) else None
