@@ -346,6 +346,22 @@ def test_a_home_that_has_no_longer_what_it_was_given_gets_no_wrong_base(
     assert [] == list((state(step) / "defaults").glob("*.gz"))
 
 
+def test_before_there_is_a_manifest_what_killed_boots_left_is_removed(
+    tmp_path: Path, plant: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A boot that is killed in between has no manifest: the next one comes here again."""
+    plant(tmp_path / "image", OLD)
+    plant(tmp_path / "volume/.workspace-agent", {"stage-dead/tree/x": "x"})
+    with monkeypatch.context() as patch, pytest.raises(AssertionError):
+        patch.setattr("workspace_agent.steps.stage.tidy", lambda *_: False)  # another pod is at it
+        made(tmp_path)
+    left = set(os.listdir(tmp_path / "volume/.workspace-agent"))
+    step = made(tmp_path)
+
+    assert {"stage-dead"} == left - {"lease.1", "seeded"}
+    assert {"lease.2", "seeded", "defaults"} == set(os.listdir(state(step)))
+
+
 def test_a_manifest_that_is_not_sound_is_made_anew(tmp_path: Path, plant: Callable) -> None:
     plant(tmp_path / "image", OLD)
     plant(tmp_path / "volume/.workspace-agent", {})
