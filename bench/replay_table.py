@@ -22,7 +22,16 @@ HERE = Path(__file__).parent
 SLOWVOL = str(HERE.parent / "tests/tools/slowvol/slowvol.sh")
 
 # Eight that a notebook pod has; some 130 with what they need.
-SET = ["numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "transformers", "jupyterlab", "fastapi"]
+SET = [
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "transformers",
+    "jupyterlab",
+    "fastapi",
+]
 QUICK = ["rich", "httpx", "fastapi"]
 IMPORTS = "import pandas, sklearn, matplotlib.pyplot"
 

@@ -90,7 +90,7 @@ def by_convention(names: Collection[str]) -> tuple[str, ...]:
 
 def wired(recipe: Recipe, step: Replay | None) -> Recipe:
     """Return *recipe* leading to the environment of *step*, whatever is in it by then."""
-    if step is None or step.builder.is_in_place or not step.place.used():
+    if step is None or step.is_in_place or not step.place.used():
         return recipe
     env = step.place.env
     paths = recipe["prepend"]

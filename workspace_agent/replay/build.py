@@ -11,7 +11,8 @@ from workspace_agent.host import command, files
 from workspace_agent.host.room import room
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.replay import dists, plan, settings, weigh
-from workspace_agent.replay.redact import redacted
+from workspace_agent.replay.place import site_of
+from workspace_agent.replay.redact import anonymous, redacted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Builder:
         if found.additions:
             self._install(top, found, tell)
         self._verify(top, found)
+        self._scrub(top)
         return found
 
     def bare(self, top: str, tell: Callable[[str], None]) -> None:
@@ -121,7 +123,7 @@ class Builder:
 
     def site(self, top: str) -> str:
         """Return the folder that packages go to; raises OSError."""
-        return self.python.site if self.is_in_place else site(top)
+        return self.python.site if self.is_in_place else site_of(top)
 
     def _python(self, top: str) -> str:
         return self.python.executable if self.is_in_place else f"{top}/bin/python"
@@ -146,7 +148,7 @@ class Builder:
         self._must(argv, _PLAN, tell, "making an empty environment")
         if layered and config is not None:
             line = f"import site; site.addsitedir({self.python.site!r})\n"
-            files.commit(f"{site(top)}/_image.pth", line)
+            files.commit(f"{site_of(top)}/_image.pth", line)
         if "pip" in self.base and layered:
             for name in ("pip", "pip3"):
                 files.commit(f"{top}/bin/{name}", _PIP, 0o755)
@@ -216,6 +218,14 @@ class Builder:
             what = "the installer said it was done, and packages are missing"
             raise AgentError(Problem("replay.build-failed", what, ", ".join(missing[:8]), _FIX))
 
+    def _scrub(self, top: str) -> None:
+        """Take credentials out of what installers note of where a package came from."""
+        for _, info in dists.infos(self.site(top)):
+            path = f"{self.site(top)}/{info}/direct_url.json"
+            text = (files.read(path) or b"").decode("utf-8", "surrogateescape")
+            if text != anonymous(text):
+                files.commit(path, anonymous(text))
+
     def _must(
         self, argv: Sequence[str], limit: float, tell: Callable[[str], None], doing: str
     ) -> None:
@@ -281,14 +291,6 @@ class Builder:
 
 
 _FIX = "the last good environment, or the image's packages, are in use until it is mended"
-
-
-def site(top: str) -> str:
-    """Return the folder of the packages in the environment *top*; raises OSError."""
-    for name in sorted(os.listdir(f"{top}/lib")):
-        if name.startswith("python3"):
-            return f"{top}/lib/{name}/site-packages"
-    raise FileNotFoundError(f"{top}/lib")
 
 
 def is_network(said: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from shutil import rmtree
@@ -128,15 +129,31 @@ class Place:
         files.commit(f"{self.top}/{_BASELINE}", dumps(dict(found)) + "\n")
 
 
+def site_of(top: str) -> str:
+    """Return the folder of the packages in the environment *top*; raises OSError."""
+    for name in sorted(os.listdir(f"{top}/lib")):
+        if name.startswith("python3"):
+            return f"{top}/lib/{name}/site-packages"
+    raise FileNotFoundError(f"{top}/lib")
+
+
 def find(environ: Mapping[str, str], uid: int, system: bool, runtime: str) -> Place:
     """Return the place of this container's environments; nothing is made."""
     if told := environ.get("WORKSPACE_AGENT_ENVS"):
         return Place(told)
-    if not system:
-        return Place(f"{runtime}/python")
-    if uid == 0:
-        return Place("/opt/workspace-env")
-    return Place(f"/var/tmp/workspace-env-{uid}")  # made by us, or refused
+    usual: tuple[str, ...] = ("/opt/workspace-env",) if uid == 0 else ()
+    usual += (f"/var/tmp/workspace-env-{uid}",)  # ours, or not taken
+    taken = (path for path in usual if system and _is_ours(path, uid))
+    return Place(next(taken, f"{runtime}/python"))
+
+
+def _is_ours(path: str, uid: int) -> bool:
+    """Say whether *path* is a folder of this user's, or can be made one."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return os.access(os.path.dirname(path), os.W_OK)
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == uid and os.access(path, os.W_OK)
 
 
 def has_memory(wanted: int) -> bool:

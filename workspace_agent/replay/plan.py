@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from workspace_agent.model.words import size
 from workspace_agent.replay.lines import normal
+from workspace_agent.replay.redact import anonymous
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Conflict:
     def sentence(self, added: int = 0) -> str:
         """Say it; *added* are the bytes that the other version takes, where they are known."""
         asks = (
-            f"{self.line.place} wants {self.line.text.split(' --hash')[0]}"
+            f"{self.line.place} wants {anonymous(self.line.text.partition(' --hash')[0])}"
             if self.line
             else f"what is asked for needs {self.name} {self.wanted}"
         )

@@ -15,9 +15,10 @@ from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, duration
 from workspace_agent.replay import dists, inplace, key, lines, pack, redact
 from workspace_agent.replay.build import Builder
-from workspace_agent.replay.place import Mark, Place
+from workspace_agent.replay.place import Mark, Place, site_of
 from workspace_agent.replay.publish import Publishing, not_stored
-from workspace_agent.replay.store import Manifest, Store, opened
+from workspace_agent.replay.restore import Restoring
+from workspace_agent.replay.store import Store, opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +95,17 @@ class Replay:
         )  # fmt: skip
         return Want(key.digest(facts), facts, found, base)
 
+    def _wanted(self) -> str:
+        try:
+            return self.want.key
+        except AgentError:
+            return ""
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether packages go into the image's own Python."""
+        return self.policy.mode == "inplace"
+
     def apply(self, tell: Callable[[str], None]) -> None:
         """Restore or build it, and let programs use it from one moment to the next."""
         self.place.keep_baseline(self.want.base)
@@ -137,7 +149,7 @@ class Replay:
 
         top, builder = self.place.clear(wanted), self.builder
         try:
-            old = inplace.files_of(self.python.site, self.want.base) if builder.is_in_place else []
+            old = inplace.files_of(self.python.site, self.want.base) if self.is_in_place else []
             found = builder.make(top, alive)
         except AgentError as error:
             self.place.discard(wanted)
@@ -189,45 +201,8 @@ class Replay:
         )
 
     def _restored(self, store: Store, wanted: str, tell: Callable[[str], None]) -> bool:
-        """Unpack *wanted* from the store, in memory or on the disk; what is damaged is removed."""
-        manifest = store.manifest(wanted)
-        if manifest is None:
-            return False
-        for memory in (manifest.size, 0):
-            began, top = time.monotonic(), self.place.clear(wanted, memory=memory)
-            if memory and not os.path.islink(top):
-                continue  # it does not fit there: the next round is the same place
-            into = top
-            if self.policy.mode == "inplace":
-                into = self._prefix
-                inplace.remove(into, manifest.removed)
-            try:
-                with store.root.folder(store.at(wanted)) as source:
-                    pack.restore(source, manifest.parts, manifest.codec, into, tell)
-                self._proven(top, manifest)
-            except AgentError as error:
-                self.place.discard(wanted)
-                if error.problem.slug == "replay.damaged":
-                    store.discard(wanted, self.boot_id)
-                    return False
-            except OSError:
-                self.place.discard(wanted)
-            else:
-                secs = time.monotonic() - began
-                more = (manifest.said, secs, manifest.built_secs, manifest.removed, True)
-                self.place.commit(Mark(wanted, manifest.dists, *more))
-                with suppress(OSError):
-                    store.use(wanted)
-                return True
-        return False
-
-    def _proven(self, top: str, manifest: Manifest) -> None:
-        """Raise AgentError unless *top* holds what the *manifest* says."""
-        found = dists.installed([self.builder.site(top)])
-        if any(found.get(name) != version for name, version in manifest.dists.items()):
-            raise AgentError(pack.damaged("its packages are others"))
-        if self.policy.mode != "inplace" and not os.access(f"{top}/bin/python", os.X_OK):
-            raise AgentError(pack.damaged("its interpreter does not start"))
+        site = self.python.site if self.is_in_place else ""
+        return Restoring(store, self.place, self.boot_id, site).bring(wanted, tell)
 
     def stopgap(self, tell: Callable[[str], None] = lambda _: None) -> None:
         """Have the last good environment in use, or an empty one, where there is none."""
@@ -235,10 +210,10 @@ class Replay:
             return
         with suppress(OSError, AgentError), opened(self.volume, self.python.abi) as store:
             last = store.current().get("current", "")
-            if last and last != self.want.key and self._restored(store, last, tell):
+            if last and last != self._wanted() and self._restored(store, last, tell):
                 self.place.use(last)
                 return
-        if self.builder.is_in_place:
+        if self.is_in_place:
             return  # the image's own packages are what there is
         with suppress(OSError, AgentError):
             if self.place.mark(BARE) is None:
@@ -272,13 +247,20 @@ class Replay:
                 lease.beat()
             tell(text)
 
-        in_place = self.builder.is_in_place
-        top = self._prefix if in_place else self.place.at(mark.key)
+        top = self._prefix if self.is_in_place else self.place.at(mark.key)
 
         def tree() -> Tree:
-            if not in_place:
-                return pack.walk(top)
-            return inplace.tree_of(top, inplace.files_of(self.python.site, mark.dists))
+            """What to store: not what somebody installed by hand meanwhile."""
+            if self.is_in_place:
+                return inplace.tree_of(top, inplace.files_of(self.python.site, mark.dists))
+            site, whole = site_of(top), pack.walk(top)
+            others = dists.installed([site]).keys() - mark.dists
+            foreign = set(inplace.files_of(site, others))
+            return replace(whole, files=[one for one in whole.files if one[0] not in foreign])
+
+        now = dists.installed([self.builder.site(self.place.at(mark.key))])
+        if any(now.get(name) != version for name, version in mark.dists.items()):
+            raise AgentError(not_stored("its packages were changed by hand meanwhile"))
 
         self.builder.compile(top, [path for path, _ in tree().files], alive)
         with opened(self.volume, self.python.abi, make=True) as store:
