@@ -113,8 +113,9 @@ def perform(
         """Bring back the packages, and then do `last`, which does not wait for ever."""
         nonlocal recipe
         recipe, left_out = recipe_for(profile, facts, report)
-        report = replace(report, notes=(*report.notes, *left_out))
-        step = None if opening.trouble else replays.step_of(profile, facts, recipe)
+        said = [*report.notes, *left_out]
+        step = None if opening.trouble else replays.step_of(profile, facts, recipe, said.append)
+        report = replace(report, notes=tuple(said))
         if step is None:
             return last(report, None)
         replaying(step)
@@ -189,7 +190,8 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
     if opening.trouble is None and homes.settle(opening, image):
         # Not before: on the fast path nobody would make what is missing.
         plans.stamp(opening.facts, report, recipe)
-    for problem in filter(None, (step.settle() for step in steps)):
+    wrong = [replays.mismatch(step, opening.facts) for step in steps]
+    for problem in filter(None, (*wrong, *(step.settle() for step in steps))):
         for line in problem.lines("degraded"):
             boot.say(line)
     _beside(boot, opening)

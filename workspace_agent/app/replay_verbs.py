@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app import replays
 from workspace_agent.app.boot import run as run_steps
 from workspace_agent.app.recipes import recipe_for
 from workspace_agent.app.session import Told
+from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, shown, size
@@ -74,7 +76,7 @@ def plan(session: Session) -> Told:
 
 def why(session: Session) -> Told:
     """Say in what the files, or the image, are not as they were for the last environment."""
-    with _step(session) as step, opened(step.volume, step.python.abi) as store:
+    with _step(session) as step, opened(step.volume, step.profile) as store:
         last = store.current().get("current", "")
         manifest = store.manifest(last)
         if manifest is None:
@@ -88,7 +90,7 @@ def why(session: Session) -> Told:
 def run(session: Session, tell: Callable[[str], None]) -> Told:
     """Have in use what the files ask for, now, and store it."""
     with _step(session) as step:
-        with opened(step.volume, step.python.abi, make=True) as store:
+        with opened(step.volume, step.profile, make=True) as store:
             store.remember(step.want.key, "")  # a failure from before is tried again
         report = run_steps([step], Report(), tell=tell)
         note = step.settle(tell)
@@ -99,7 +101,7 @@ def run(session: Session, tell: Callable[[str], None]) -> Told:
 
 def prune(session: Session, keep: int, dry_run: bool) -> Told:
     """Remove stored environments that are not in use, but for the newest *keep*."""
-    with _step(session) as step, opened(step.volume, step.python.abi) as store:
+    with _step(session) as step, opened(step.volume, step.profile) as store:
         gone = store.spare(keep) if dry_run else store.prune(step.boot_id, keep)
     said = "would remove" if dry_run else "removed"
     return Told([*(f"{said} {one[:8]}" for one in gone), counted(len(gone), "environment")],
@@ -113,10 +115,16 @@ def _step(session: Session) -> Iterator[Replay]:
     """
     opening = session.open(dry_run=True)
     recipe, _ = recipe_for(opening.profile, opening.facts, Report())
-    step = replays.step_of(opening.profile, opening.facts, recipe)
+    notes: list[Problem] = []
+    step = replays.step_of(opening.profile, opening.facts, recipe, notes.append)
     if step is None:
+        if notes:
+            raise AgentError(notes[-1])
         fix = "put a requirements.txt at the volume's root, or name files by `[[requirements]]`"
         raise AgentError(Problem("replay.nothing", "nothing asks for packages", fix=fix))
+    if step.refresh == step.boot_id:  # as this boot has looked them up
+        booted = session.read(layout.STATUS) or {}
+        step = replace(step, refresh=str(booted.get("boot_id", "")))
     try:
         yield step
     except FileNotFoundError as error:
@@ -131,7 +139,7 @@ _RUN = "`workspace-agent replay run` builds and stores one"
 
 def _stored(step: Replay) -> list[Manifest]:
     try:
-        with opened(step.volume, step.python.abi) as store:
+        with opened(step.volume, step.profile) as store:
             return [found for one in store.stored() if (found := store.manifest(one))]
     except OSError:
         return []

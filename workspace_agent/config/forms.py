@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re  # `placeholders` loads it anyway
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.config import placeholders
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 _DIGITS = frozenset("0123456789")
+
+# One of those that a comparison of versions has, parted by commas: `>=570`, `8.6`, `>=8,<9`.
+COMPARISON = re.compile(r"(>=|<=|==|!=|>|<|)\s*(\d{1,6}(?:\.\d{1,6}){0,3})", re.ASCII)
 
 
 def check_text(text: str, rules: Mapping[str, Any]) -> None:
@@ -98,7 +102,14 @@ def _filename(text: str) -> None:
         raise RefusedError(f"{quoted(text)} is not a file name", "give a name without `/`")
 
 
+def _comparison(text: str) -> None:
+    if not all(COMPARISON.fullmatch(part.strip()) for part in text.split(",")):
+        hint = "write it like `>=570`, `8.6` or `>=8,<9`"
+        raise RefusedError(f"{quoted(text)} compares with no version", hint)
+
+
 _FORMS = {
+    "comparison": _comparison,
     "glob": _glob,
     "relative": _relative,
     "absolute": _absolute,

@@ -20,6 +20,7 @@ PROTECTED = (
     ("volume", "candidates"),
     ("home", "path"),
     ("env", "propagate"),
+    ("replay", "trust"),
     ("scripts", "enabled"),
     ("scripts", "file"),
     ("scripts", "dir"),

@@ -253,21 +253,36 @@ class WhenSection:
 
     arch: tuple[str, ...] = key(
         (),
-        "Names of architectures: `volta`, `turing`, `ampere`, `ada`, `hopper`, `blackwell`.",
+        "Names of architectures; `blackwell` is 10, 11 and 12, whatever it is sold as.",
         "texts",
+        choices=("volta", "turing", "ampere", "ada", "hopper", "blackwell"),
     )
-    compute_capability: str = key("", "Such as `>=10` or `8.6`.")
-    driver: str = key("", "The driver's version, such as `>=570`.")
-    cuda: str = key("", "The newest CUDA that the driver takes, such as `>=12.8`.")
-    gpu_name: tuple[str, ...] = key((), "Globs of the cards' names.", "texts", form="glob")
-    gpu_count: str = key("", "How many cards, such as `>=2` or `0`.")
+    compute_capability: str = key(
+        "",
+        "Such as `8.6`, `>=10` or `>=8,<9`; only as many numbers count as are written, so that"
+        " `10` is 10.0 and 10.3.",
+        form="comparison",
+    )
+    driver: str = key("", "The driver's version, such as `>=570`.", form="comparison")
+    cuda: str = key(
+        "", "The newest CUDA that the driver takes, such as `>=12.8`.", form="comparison"
+    )
+    gpu_name: tuple[str, ...] = key(
+        (), "Globs of the cards' names, such as `*5090*`, in any case.", "texts", form="glob"
+    )
+    gpu_count: str = key("", "How many cards, such as `>=2` or `0`.", form="comparison")
 
 
 @dataclass(frozen=True)
 class RequirementsRule:
     """Files of packages, and for which cards; the first that matches counts."""
 
-    name: str = key("", "What the rule is called; environments of each name are kept apart.")
+    name: str = key(
+        "",
+        "What the rule is called; environments of each name are kept apart. Without one, a rule"
+        " with a `when` is called as its first file is.",
+        form="filename",
+    )
     files: tuple[str, ...] = key((), "The files, relative to `replay.dir`.", "texts", takes=NAMES)
     when: WhenSection = section(WhenSection)
     extras: tuple[str, ...] = key((), "Extras of a pyproject.toml.", "texts")

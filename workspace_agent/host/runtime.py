@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Files of an earlier container in the same pod: an emptyDir at /run survives its restart.
 _STALE = (
     layout.STATUS, layout.AGENT, layout.BANNER, layout.SCRIPTS, layout.SECRETS_SH,
-    layout.SECRETS_FISH, layout.ENVIRON, layout.ENV_SH, layout.ENV_FISH,
+    layout.SECRETS_FISH, layout.ENVIRON, layout.ENV_SH, layout.ENV_FISH, layout.CARDS,
 )  # fmt: skip
 
 

@@ -74,6 +74,23 @@ class Line:
         return f"{name}:{self.number}" if self.number else name
 
 
+def loose(found: Sequence[Line]) -> tuple[Line, ...]:
+    """Return those of the lines that leave a version open, which no constraint settles."""
+    bound = {line.name for line in found if line.constraint and _is_pinned(line.text)}
+    return tuple(
+        line
+        for line in found
+        if not (line.constraint or line.is_option or line.name in bound or _is_pinned(line.text))
+    )
+
+
+def _is_pinned(text: str) -> bool:
+    asked = text.partition(";")[0]
+    if "://" in asked or asked.startswith(("-e", "--e", ".", "/")):
+        return bool(re.search(r"@[0-9a-f]{40}\b|#sha256=|--hash", text))
+    return "--hash" in text or bool(re.search(r"^[^=<>!~,@]+={2,3}\s*[^=<>!~,*\s]+\s*$", asked))
+
+
 def normal(name: str) -> str:
     """Return a package's *name* as the index compares it."""
     return re.sub(r"[-_.]+", "-", name).lower()

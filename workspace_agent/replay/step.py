@@ -22,7 +22,7 @@ from workspace_agent.replay.store import Store, opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from workspace_agent.host.interpreter import Interpreter
@@ -66,6 +66,9 @@ class Replay:
     rule: str = ""
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    why: str = ""  # these files, in words
+    only_pinned: bool = False
+    refresh: str = ""  # another one looks up again what has no version
     name: str = "replay"
     needs: tuple[str, ...] = ("volume.ready",)
     # Held from the build to the end of the publishing, which is beside the workload.
@@ -82,7 +85,9 @@ class Replay:
         mark = self.place.mark(wanted)
         if mark and self.place.used() == wanted:
             return Ok(f"environment {wanted[:8]}: {receipt(mark)}")
-        return Todo(f"environment {wanted[:8]} is not in use", self.files)
+        return Todo(
+            f"environment {wanted[:8]} is not in use", (self.why,) if self.why else self.files
+        )
 
     @cached_property
     def want(self) -> Want:
@@ -93,6 +98,11 @@ class Replay:
             found, self.python, base, self.policy,
             environ=self.env, rule=self.rule, place=self.place.top,
         )  # fmt: skip
+        loose = lines.loose(found)
+        if loose and self.only_pinned:
+            raise AgentError(_not_pinned(loose))
+        if loose and self.refresh:
+            facts["refresh"] = self.refresh
         return Want(key.digest(facts), facts, found, base)
 
     def _wanted(self) -> str:
@@ -100,6 +110,11 @@ class Replay:
             return self.want.key
         except AgentError:
             return ""
+
+    @property
+    def profile(self) -> str:
+        """Where its environments are stored: a machine without GPU leaves those with one alone."""
+        return "-".join(filter(None, (self.python.abi, self.rule)))
 
     @property
     def is_in_place(self) -> bool:
@@ -119,7 +134,7 @@ class Replay:
             raise
 
     def _have(self, tell: Callable[[str], None]) -> None:
-        with opened(self.volume, self.python.abi, make=True) as store:
+        with opened(self.volume, self.profile, make=True) as store:
             if self._restored(store, self.want.key, tell):
                 return
             if why := store.failed(self.want.key):
@@ -208,7 +223,7 @@ class Replay:
         """Have the last good environment in use, or an empty one, where there is none."""
         if self.place.mark(self.place.used()):
             return
-        with suppress(OSError, AgentError), opened(self.volume, self.python.abi) as store:
+        with suppress(OSError, AgentError), opened(self.volume, self.profile) as store:
             last = store.current().get("current", "")
             if last and last != self._wanted() and self._restored(store, last, tell):
                 self.place.use(last)
@@ -263,7 +278,7 @@ class Replay:
             raise AgentError(not_stored("its packages were changed by hand meanwhile"))
 
         self.builder.compile(top, [path for path, _ in tree().files], alive)
-        with opened(self.volume, self.python.abi, make=True) as store:
+        with opened(self.volume, self.profile, make=True) as store:
             Publishing(store, self.boot_id, self.volume, self.want.facts, alive).put(
                 top, tree(), mark
             )
@@ -294,6 +309,16 @@ _NO_PYTHON = Problem(
     "PATH leads to none, or to a launcher that alone knows which one it starts",
     "put a python3 on the image's PATH, or set `replay.mode` to `off`",
 )
+
+
+def _not_pinned(loose: Sequence[Line]) -> Problem:
+    return Problem(
+        "replay.not-pinned",
+        f"{loose[0].place} names no one version: {redact.redacted(loose[0].text)}",
+        "`replay.trust` is `pinned`" + (f"; so do {len(loose) - 1} more" if loose[1:] else ""),
+        "write `==` and a version, or a hash, or set `replay.trust` to `always`",
+        loose[0].file,
+    )
 
 
 def _again(why: str) -> Problem:

@@ -1,8 +1,10 @@
 """Environments on the volume: one folder of packed parts for each key, complete or not there.
 
-<state>/replay/store/<abi>/<key>/manifest.json, tree.json.gz, part-00 ...
-<state>/replay/current-<abi>        which one the last boot used, and the one before it
-<state>/replay/failed-<abi>         the last build that failed, and when
+<state>/replay/store/<profile>/<key>/manifest.json, tree.json.gz, part-00 ...
+<state>/replay/current-<profile>    which one the last boot used, and the one before it
+<state>/replay/failed-<profile>     the last build that failed, and when
+
+A profile is an interpreter (`cp311-x86_64`), and the rule that chose the files, if any.
 """
 
 from __future__ import annotations
@@ -98,10 +100,10 @@ def _part(value: Mapping[str, Any]) -> Part:
 
 @dataclass(frozen=True)
 class Store:
-    """The environments of the interpreter *abi* in the open folder *root*."""
+    """The environments of one *profile* in the open folder *root*."""
 
     root: SafeRoot
-    abi: str
+    profile: str
 
     def manifest(self, key: str) -> Manifest | None:
         """Return the manifest of *key*; None where there is none that can be used."""
@@ -110,12 +112,12 @@ class Store:
 
     def at(self, key: str) -> str:
         """Return where *key* lies, below the root."""
-        return f"store/{self.abi}/{key}"
+        return f"store/{self.profile}/{key}"
 
     def stored(self) -> list[str]:
         """List what is stored, the newest last."""
         try:
-            with self.root.folder(f"store/{self.abi}") as folder:
+            with self.root.folder(f"store/{self.profile}") as folder:
                 seen = [(info.st_mtime, n) for n in folder.names() if (info := folder.look(n))]
         except OSError:
             return []
@@ -123,7 +125,7 @@ class Store:
 
     def publish(self, stage: str, key: str) -> bool:
         """Give the finished folder *stage* its place; says whether it was the first there."""
-        with self.root.folder(f"store/{self.abi}", 0o700) as folder:
+        with self.root.folder(f"store/{self.profile}", 0o700) as folder:
             try:
                 self.root.rename(stage, key, folder)
             except OSError:
@@ -143,7 +145,7 @@ class Store:
 
     def current(self) -> dict[str, str]:
         """Return which key is `current` and which `previous`; {} when nobody knows."""
-        found = _object(self.root.read(f"current-{self.abi}", 4096))
+        found = _object(self.root.read(f"current-{self.profile}", 4096))
         return {name: str(value) for name, value in found.items() if name in _NAMES}
 
     def use(self, key: str) -> None:
@@ -151,11 +153,11 @@ class Store:
         now = self.current()
         if now.get("current") != key:
             note = {"format": FORMAT, "current": key, "previous": now.get("current", "")}
-            self.root.commit(f"current-{self.abi}", dumps(note) + "\n")
+            self.root.commit(f"current-{self.profile}", dumps(note) + "\n")
 
     def failed(self, key: str) -> str:
         """Return why the last build of *key* failed, if that was lately; else ""."""
-        found = _object(self.root.read(f"failed-{self.abi}", 64 << 10))
+        found = _object(self.root.read(f"failed-{self.profile}", 64 << 10))
         at = found.get("at")
         lately = isinstance(at, (int, float)) and 0 <= time.time() - at < RETRY_AFTER
         return str(found.get("why")) if found.get("key") == key and lately else ""
@@ -164,9 +166,9 @@ class Store:
         """Note that a build of *key* failed; an empty *why* forgets it."""
         if why:
             note = {"format": FORMAT, "key": key, "why": why, "at": int(time.time())}
-            self.root.commit(f"failed-{self.abi}", dumps(note) + "\n")
-        elif self.root.look(f"failed-{self.abi}"):
-            self.root.remove(f"failed-{self.abi}")
+            self.root.commit(f"failed-{self.profile}", dumps(note) + "\n")
+        elif self.root.look(f"failed-{self.profile}"):
+            self.root.remove(f"failed-{self.profile}")
 
     def prune(self, boot_id: str, keep: int = _KEEP) -> list[str]:
         """Remove what is neither in use nor among the newest *keep*; returns the keys."""
@@ -202,11 +204,11 @@ _TMP, _NAMES = "tmp-", ("current", "previous")
 
 
 @contextmanager
-def opened(volume: str, abi: str, *, make: bool = False) -> Iterator[Store]:
+def opened(volume: str, profile: str, *, make: bool = False) -> Iterator[Store]:
     """Open the store on *volume*; raises OSError where there is none, and none is to be made."""
     below, mode = f"{layout.STATE}/{layout.REPLAY_IN_STATE}", 0o700 if make else None
     with SafeRoot.at(volume) as root, root.folder(below, mode) as at:
-        yield Store(at, abi)
+        yield Store(at, profile)
 
 
 def _object(data: bytes | None) -> dict[str, Any]:
