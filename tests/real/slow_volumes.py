@@ -32,8 +32,12 @@ class Volume:
         subprocess.run([SLOWVOL, "ctl", str(self.mount), *commands], check=True)
 
     def stats(self) -> dict[str, int]:
-        """Return the counters that are numbers."""
-        return json.loads((self.mount / ".slowvol").read_text())
+        """Return the counters; each read of the file makes its text anew, so there is only one."""
+        fd = os.open(self.mount / ".slowvol", os.O_RDONLY)
+        try:
+            return json.loads(os.read(fd, 1 << 16))
+        finally:
+            os.close(fd)
 
 
 @contextmanager

@@ -92,7 +92,7 @@ def test_a_warm_boot_changes_nothing_and_asks_little(agent, place: Place, volume
     stats = volume.stats()
 
     assert 0 == stats["mutations"]
-    assert stats["total"] <= 30
+    assert stats["total"] <= 34  # four of them look for files of packages
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""Commands joined by pipes, with our own bytes at one end of them."""
+"""Commands joined by pipes, with our own bytes, or a file of ours, at one end of them."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import tempfile
@@ -15,24 +16,31 @@ if TYPE_CHECKING:
 # Enough to say why.
 _TAIL = 2000
 
+# What an unprivileged process may have; each end then works for longer before it waits.
+_PIPE = 1 << 20
+
 
 class Flow:
-    """Commands joined by pipes: read from the last, or with *writes* write to the first.
+    """Commands joined by pipes: the first reads *stdin* if it is given, and the last writes to us,
+    or to nobody then.
 
     A context; who leaves it early ends them. Raises OSError when one cannot be started.
     """
 
-    def __init__(self, argvs: Sequence[Sequence[str]], *, writes: bool = False) -> None:
+    def __init__(self, argvs: Sequence[Sequence[str]], *, stdin: int = subprocess.DEVNULL) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the context
         self._children: list[subprocess.Popen[bytes]] = []
-        feed: IO[bytes] | int | None = subprocess.PIPE if writes else subprocess.DEVNULL
+        feed: IO[bytes] | int | None = stdin
         for number, argv in enumerate(argvs, 1):
-            out = subprocess.DEVNULL if writes and number == len(argvs) else subprocess.PIPE
+            to_nobody = stdin != subprocess.DEVNULL and number == len(argvs)
+            out = subprocess.DEVNULL if to_nobody else subprocess.PIPE
             child = subprocess.Popen(argv, stdin=feed, stdout=out, stderr=self._said)
             if self._children and (pipe := self._children[-1].stdout):
                 pipe.close()  # or nobody would see the end of who comes after it
-            feed = child.stdout
             self._children.append(child)
+            if feed := child.stdout:
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(feed, fcntl.F_SETPIPE_SZ, _PIPE)
 
     def __enter__(self) -> Flow:
         return self
@@ -41,31 +49,23 @@ class Flow:
         for child in self._children:
             if child.poll() is None:
                 child.kill()
-            for pipe in (child.stdin, child.stdout):
-                if pipe:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
-            child.wait()
+            if child.stdout:
+                child.stdout.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(1)  # one that reads from a dead volume ends when that comes back
         self._said.close()
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes; none at the end."""
+        """Return the next bytes of the last; none at the end."""
         pipe = self._children[-1].stdout
         return pipe.read(size) if pipe else b""
 
-    def write(self, data: bytes) -> None:
-        """Hand *data* to the first; one that has ended is noticed by `ended_well`."""
-        pipe = self._children[0].stdin
-        if pipe:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.write(data)
+    def is_alive(self) -> bool:
+        """Say whether one of them still runs."""
+        return any(child.poll() is None for child in self._children)
 
     def ended_well(self) -> bool:
         """Wait for all of them, and say whether each did its work."""
-        pipe = self._children[0].stdin
-        if pipe:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
         codes = [child.wait() for child in self._children]
         return not any(codes)
 

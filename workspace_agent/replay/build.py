@@ -36,6 +36,9 @@ _NETWORK = (
     "network is unreachable",
 )  # fmt: skip
 
+# A quarter of all bytecode is of tests that nobody imports, and each file costs every restore.
+_TESTS = {"test", "tests"}
+
 _PIP = '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/python" -m pip "$@"\n'
 
 
@@ -84,7 +87,8 @@ class Builder:
         own: packages carry files that are no Python of this version.
         """
         names = f"{self.work}/compile.txt"
-        files.commit(names, "".join(f"{top}/{one}\n" for one in paths if one.endswith(".py")))
+        own = (one for one in paths if one.endswith(".py") and not _TESTS & set(one.split("/")))
+        files.commit(names, "".join(f"{top}/{one}\n" for one in own))
         argv = [self.python.executable, "-I", "-m", "compileall", "-q", "-j", "0", "-f",
                 "--invalidation-mode", "unchecked-hash", "-i", names]  # fmt: skip
         self.run(argv, log=os.devnull, env=self._environ(), timeout=_INSTALL, cwd=self.work,

@@ -16,7 +16,6 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from shutil import which
-from threading import Thread
 
 from workspace_agent.host.flow import Flow
 from workspace_agent.model.jsontext import dumps
@@ -41,6 +40,9 @@ _AHEAD = 8 << 20
 
 # A restore that has read nothing for so long reads from a volume that hangs.
 _SILENT = 20.0
+
+# How often to look how far the unpackers are.
+_LOOK = 0.02
 
 # A list of ten million names; more is not an environment.
 _TREE = 256 << 20
@@ -167,82 +169,84 @@ def restore(
 ) -> None:
     """Unpack *parts* from the folder *source* into the folder *top*, side by side.
 
-    Raises OSError and AgentError; then what is in *top* is worth nothing.
+    The unpackers read the parts themselves. Raises OSError and AgentError; then what is in *top*
+    is worth nothing.
     """
     tree = _tree(source)
     for path in tree.folders:
         with suppress(FileExistsError):  # in place, folders are shared
             os.mkdir(f"{top}/{path}")
-    failed: list[BaseException] = []
-    done = [0]
-
-    def one(part: Part) -> None:
-        try:
-            _unpack(source, part, name, top, done, failed)
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [Thread(target=one, args=(part,), daemon=True) for part in parts]
-    for thread in threads:
-        thread.start()
-    _wait(threads, done, sum(part.bytes for part in parts), tell)
-    if failed:
-        raise failed[0]
+    with ExitStack() as stack:
+        flows: list[_Unpacking] = []
+        for part in parts:
+            flow = _Unpacking(source, part, name, top)
+            stack.enter_context(flow)
+            flows.append(flow)
+        _watch(flows, tell)
+        for flow, part in zip(flows, parts, strict=True):
+            if not flow.ended_well():
+                raise AgentError(flow.problem(part))
     for path, target in tree.links.items():
         with suppress(FileNotFoundError):
             os.unlink(f"{top}/{path}")
         os.symlink(target, f"{top}/{path}")
 
 
-def _wait(
-    threads: Sequence[Thread], done: Sequence[int], whole: int, tell: Callable[[str], None]
-) -> None:
-    """Wait for *threads*, but not for a volume that hangs: who reads it cannot be ended."""
-    seen, since = -1, time.monotonic()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)
-            tell(f"restoring the environment: {done[0] >> 20} of {whole >> 20} MiB")
-            if done[0] != seen:
-                seen, since = done[0], time.monotonic()
-            elif seen < whole and time.monotonic() - since > _SILENT:
-                raise AgentError(_HUNG)
+class _Unpacking(Flow):
+    """One part on its way into the folder *top*."""
 
-
-def _unpack(
-    source: SafeRoot,
-    part: Part,
-    name: str,
-    top: str,
-    done: list[int],
-    failed: list[BaseException],
-) -> None:
-    sha256, left = hashlib.sha256(), part.bytes
-    fd = source.open(part.name, os.O_RDONLY)
-    try:
-        with Flow(_unpackers(name, top), writes=True) as flow:
-            while left > 0 and not failed:
-                at = part.bytes - left
-                if at % _AHEAD == 0:
-                    os.posix_fadvise(fd, at, 2 * _AHEAD, os.POSIX_FADV_WILLNEED)
-                piece = os.read(fd, min(_PIECE, left))
-                if not piece:
-                    break
-                sha256.update(piece)
-                left -= len(piece)
-                done[0] += len(piece)
-                flow.write(piece)
-            if left or sha256.hexdigest() != part.sha256:
+    def __init__(self, source: SafeRoot, part: Part, name: str, top: str) -> None:
+        self._fd = source.open(part.name, os.O_RDONLY)
+        self.whole, self._asked = part.bytes, 0
+        try:
+            if os.fstat(self._fd).st_size != part.bytes:
                 raise AgentError(damaged(part.name))
-            if not flow.ended_well():
-                raise AgentError(_broken("unpacking", flow.why))
-    finally:
-        os.close(fd)
+            super().__init__(_unpackers(name, top), stdin=self._fd)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        os.close(self._fd)
+
+    def done(self) -> int:
+        """Say how much is read: who unpacks shares our place in the file. Asks for what is next."""
+        at = os.lseek(self._fd, 0, os.SEEK_CUR)
+        if self._asked < min(at + _AHEAD, self.whole):
+            os.posix_fadvise(self._fd, self._asked, 2 * _AHEAD, os.POSIX_FADV_WILLNEED)
+            self._asked += 2 * _AHEAD
+        return at
+
+    def problem(self, part: Part) -> Problem:
+        """Say why it did not end well: a packer notices damage, and the digest proves it."""
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        sha256 = hashlib.sha256()
+        while piece := os.read(self._fd, _PIECE):
+            sha256.update(piece)
+        if sha256.hexdigest() != part.sha256:
+            return damaged(part.name)
+        return _broken("unpacking", self.why)
+
+
+def _watch(flows: Sequence[_Unpacking], tell: Callable[[str], None]) -> None:
+    """Wait for *flows*, but not for a volume that hangs: who reads it cannot be ended."""
+    whole = sum(flow.whole for flow in flows)
+    seen, since = -1, time.monotonic()
+    while any(flow.is_alive() for flow in flows):
+        done = sum(flow.done() for flow in flows)
+        tell(f"restoring the environment: {done >> 20} of {whole >> 20} MiB")
+        if done != seen:
+            seen, since = done, time.monotonic()
+        elif seen < whole and time.monotonic() - since > _SILENT:
+            raise AgentError(_HUNG)
+        time.sleep(_LOOK)
 
 
 def _unpackers(name: str, top: str) -> list[tuple[str, ...]]:
     if which("tar") and name in _UNPACKERS and which(_UNPACKERS[name][0]):
-        return [_UNPACKERS[name], ("tar", "-x", "-o", "-f", "-", "-C", top)]
+        # Without times: nothing looks at them, not even the bytecode, and each costs a call.
+        return [_UNPACKERS[name], ("tar", "-x", "-o", "-m", "-f", "-", "-C", top)]
     return [(sys.executable, "-I", "-S", unpack.__file__, name, top)]
 
 
