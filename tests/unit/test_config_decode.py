@@ -121,6 +121,25 @@ BAD = [
     ("[report]\nhistory = 1001", "report.history: more than 1000"),
     ("[report]\nhistory = 1.5", "report.history: expected a whole number, got a number"),
     ('"\\u001b[2J" = 1', r"\x1b[2J: unknown key"),
+    (
+        '[[requirements]]\nwhen.driver = "=>570"',
+        "requirements.0.when.driver: `=>570` compares with no version;"
+        " write it like `>=570`, `8.6` or `>=8,<9`",
+    ),
+    (
+        '[[requirements]]\nwhen.gpu_count = ">=8,"',
+        "requirements.0.when.gpu_count: `>=8,` compares with no version;"
+        " write it like `>=570`, `8.6` or `>=8,<9`",
+    ),
+    (
+        '[[requirements]]\nwhen.arch = ["Blackwel"]',
+        "requirements.0.when.arch: `Blackwel` is not one of volta, turing, ampere, ada, hopper,"
+        " blackwell; did you mean `blackwell`?",
+    ),
+    (
+        '[[requirements]]\nname = "a/b"',
+        "requirements.0.name: `a/b` is not a file name; give a name without `/`",
+    ),
 ]
 
 

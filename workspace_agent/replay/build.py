@@ -246,6 +246,8 @@ class Builder:
         out: str = "",
     ) -> command.Finished:
         """Run *argv*, and again after a while as long as the network is to blame."""
+        if argv[0] == self._uv:
+            argv = [*argv, *settings.flags_for_uv(self.env, self._prefix)]
         for pause in (*_PAUSES, None):
             ended = self.run(
                 argv, log=self.log, env=self._environ(), timeout=limit, cwd=self.work,
@@ -271,8 +273,11 @@ class Builder:
             "UV_NO_PROGRESS": "1",
         }
         kept = {name: value for name, value in self.env.items() if name not in drop}
-        prefix = os.path.dirname(os.path.dirname(self.python.executable))
-        return {**settings.for_uv(kept, prefix), **kept, **own}
+        return {**settings.for_uv(kept, self._prefix), **kept, **own}
+
+    @property
+    def _prefix(self) -> str:
+        return os.path.dirname(os.path.dirname(self.python.executable))
 
     def _clean(self, text: str) -> str:
         return redacted(text, self.secrets)

@@ -78,7 +78,7 @@ def _built(step: Replay) -> tuple[str, list[str]] | None:
 
 
 def _asked(step: Replay, top: str) -> bytes:
-    python = step.python.executable if step.builder.is_in_place else f"{top}/bin/python"
+    python = step.python.executable if step.is_in_place else f"{top}/bin/python"
 
     def alive(_: str) -> None:
         for lease in step.leases:  # nobody else is to build meanwhile

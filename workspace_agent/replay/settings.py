@@ -15,11 +15,8 @@ _SAME = {
     "extra-index-url": "UV_INDEX",
     "find-links": "UV_FIND_LINKS",
     "cert": "SSL_CERT_FILE",
-    "no-index": "UV_NO_INDEX",
     "trusted-host": "UV_INSECURE_HOST",
     "timeout": "UV_HTTP_TIMEOUT",
-    "no-binary": "UV_NO_BINARY_PACKAGE",
-    "only-binary": "UV_ONLY_BINARY_PACKAGE",
 }
 
 _TRUE = ("1", "true", "yes", "on")
@@ -30,7 +27,7 @@ def for_uv(env: Mapping[str, str], prefix: str = "") -> dict[str, str]:
 
     *prefix* is that of the interpreter. What uv is told already stays.
     """
-    told = {**_from_files(env, prefix), **_from_variables(env)}
+    told = _told(env, prefix)
     found = {_SAME[name]: value for name, value in told.items() if name in _SAME and value}
     if told.get("pre", "").lower() in _TRUE:
         found["UV_PRERELEASE"] = "allow"
@@ -41,6 +38,20 @@ def for_uv(env: Mapping[str, str], prefix: str = "") -> dict[str, str]:
         # Where a company's own authority is, and what pip looks at by default.
         found |= {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
     return {name: value for name, value in found.items() if name not in env}
+
+
+def flags_for_uv(env: Mapping[str, str], prefix: str = "") -> list[str]:
+    """Return the rest of it, for which uv has no variables but the flags of pip."""
+    told = _told(env, prefix)
+    flags = ["--no-index"] if told.get("no-index", "").lower() in _TRUE else []
+    for name in ("no-binary", "only-binary"):
+        for one in told.get(name, "").replace(",", " ").split():
+            flags += [f"--{name}", one]
+    return flags
+
+
+def _told(env: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {**_from_files(env, prefix), **_from_variables(env)}
 
 
 def _from_variables(env: Mapping[str, str]) -> dict[str, str]:
