@@ -12,7 +12,8 @@ import pytest
 
 from workspace_agent.app import attempts
 from workspace_agent.app.boot import script_steps, workspace_steps
-from workspace_agent.app.engine import Opening, open_boot, perform
+from workspace_agent.app.engine import Opening, open_boot
+from workspace_agent.app.perform import Performance
 from workspace_agent.config.schema import Profile
 from workspace_agent.host.alive import Sign
 
@@ -218,8 +219,8 @@ def test_after_the_safe_boot_everything_is_tried_again(tmp_path: Path, plant: Ca
     dead = gone()
     folder = "volume/.workspace-agent/attempts"
     plant(tmp_path, {f"{folder}/a": dead, f"{folder}/b": dead, "run/": None, "home/.profile": ""})
-    first, _ = perform(opened(tmp_path))
-    second, _ = perform(opened(tmp_path))
+    first = Performance(opened(tmp_path)).all()
+    second = Performance(opened(tmp_path)).all()
 
     assert ["boot.safe-mode"] == [problem.slug for problem in first.problems]
     assert "home.seed" not in [row.name for row in first.rows]

@@ -79,11 +79,13 @@ import sys
 at, agent = sys.argv[1:]
 sys.path.insert(0, agent)
 from workspace_agent.app import plans, records
-from workspace_agent.app.engine import open_boot, perform
+from workspace_agent.app.engine import open_boot
+from workspace_agent.app.perform import Performance
 environ = {"HOME": f"{at}/home", "PATH": "/nowhere", "WORKSPACE_VOLUME": f"{at}/volume",
            "WORKSPACE_AGENT_SYSTEM": "0"}
 opening = open_boot(environ, {}, root=f"{at}/install", runtime=f"{at}/run", container=False)
-report, recipe = perform(opening)
+performance = Performance(opening)
+report, recipe = performance.all(), performance.recipe
 records.write(opening.facts, opening.profile, report, recipe)
 records.keep(opening.facts, opening.profile, report)
 plans.stamp(opening.facts, report, recipe)

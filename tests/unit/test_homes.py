@@ -15,6 +15,7 @@ from workspace_agent import consult
 from workspace_agent.app import engine, homes, session
 from workspace_agent.app.boot import workspace_steps
 from workspace_agent.app.engine import Opening
+from workspace_agent.app.perform import Performance
 from workspace_agent.config.schema import HomeSection, Profile
 from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem
@@ -52,7 +53,8 @@ def test_no_boot_takes_the_fast_path_before_the_base_is_there(
     heard: list[str] = []
     here = opening(trouble)
     monkeypatch.setattr(engine, "open_boot", lambda *_, **__: here)
-    monkeypatch.setattr(engine, "perform", lambda *_, **__: (Report(), {}))
+    done = SimpleNamespace(all=Report, recipe={}, packages=None)
+    monkeypatch.setattr(engine, "Performance", lambda *_, **__: done)
     monkeypatch.setattr(engine, "_answer", lambda *_: {})
     monkeypatch.setattr(engine, "_beside", lambda *_: None)
     monkeypatch.setattr(engine.records, "write", lambda *_: None)
@@ -159,7 +161,7 @@ def test_a_long_look_at_the_images_defaults_is_heard_of(
     plant(tmp_path / "volume/.workspace-agent", {})
     here, heard = opening(upgrade="unmodified"), []
     only = ("volume.ready", "home.upgrade")
-    engine.perform(here, tell=heard.append, keep=lambda name: name in only)
+    Performance(here, tell=heard.append, keep=lambda name: name in only).all()
 
     assert "looking at the image's defaults" in heard
     assert "apply home.upgrade" not in heard

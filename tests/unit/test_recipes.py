@@ -34,6 +34,7 @@ def test_a_whole_boot_leads_everything_to_the_volume(here: object, volume: str) 
             "PATH": [f"{volume}/bin"],
             "PYTHONPATH": [f"{volume}/pip-packages/cp311-x86_64"],
         },
+        "python": [f"{volume}/pip-packages/cp311-x86_64"],
         "home": f"{volume}/home",
         "image_home": here.image_home,
         "allow": ["HF_*", "NCCL_*", "CUDA_*", "RUNPOD_*"],

@@ -95,9 +95,8 @@ def wiring_steps(profile: Profile, facts: Facts, recipe: Recipe) -> tuple[Step, 
     runtime = EnvFiles(facts.runtime, recipe, facts.environ)
     if not facts.system or facts.uid != 0:
         return (runtime,)
-    folders = [facts.fill(profile, path) for path in profile.path.python]
     wanted = hooks(recipe, facts.environ, facts.runtime or layout.RUNTIME)
-    return (runtime, ShellHooks(wanted), PythonPath(facts.python.site, folders))
+    return (runtime, ShellHooks(wanted), PythonPath(facts.python.site, recipe["python"]))
 
 
 def script_steps(profile: Profile, facts: Facts, recipe: Recipe) -> tuple[Step, ...]:

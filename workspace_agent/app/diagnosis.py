@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workspace_agent import fastpath
 from workspace_agent.app import look
-from workspace_agent.app.engine import perform
+from workspace_agent.app.perform import Performance
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Row, Status
 from workspace_agent.model.problem import Problem
@@ -37,7 +37,8 @@ class Finding:
 def examine(session: Session) -> list[Finding]:
     """Look at everything; writes nothing."""
     opening = session.open(strict=False, dry_run=True)
-    report, recipe = perform(opening, dry_run=True)
+    performance = Performance(opening, dry_run=True)
+    report, recipe = performance.all(), performance.recipe
     findings = [Finding(p.slug, p.what, p) for p in report.notes]
     findings += [_from_row(row) for row in report.rows]
     if opening.facts.container:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from time import monotonic
 
 from workspace_agent import consult
 from workspace_agent.app import attempts, homes, plans, records, replays
-from workspace_agent.app import late as lateness
-from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_steps
 from workspace_agent.app.facts import Facts, gather
-from workspace_agent.app.late import Late
+from workspace_agent.app.perform import Performance
 from workspace_agent.app.profiles import chosen
-from workspace_agent.app.recipes import bare, recipe_for
 from workspace_agent.app.telling import Teller, announcement
 from workspace_agent.config.load import Overlay
 from workspace_agent.config.schema import Profile
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from workspace_agent.model.recipe import Recipe
-    from workspace_agent.replay.step import Replay
     from workspace_agent.start import Boot
 
     Send = Callable[..., None]
@@ -87,76 +82,6 @@ def open_boot(
     return Opening(profile, facts, trouble, tuple(notes))
 
 
-def perform(
-    opening: Opening,
-    *,
-    dry_run: bool = False,
-    tell: Callable[[str], None] = lambda _: None,
-    keep: Callable[[str], bool] = lambda _: True,
-    wired: Callable[[Report, Recipe], None] = lambda *_: None,
-    late: Callable[[Report, Recipe], None] | None = None,
-    replaying: Callable[[Replay], None] = lambda _: None,
-) -> tuple[Report, Recipe]:
-    """Run the boot; *wired* hears of it before the user's own scripts run.
-
-    With *late*, a home, or packages, that take longer than the profile waits are made beside the
-    workload, and *late* hears of a boot without them. *replaying* hears of the step for packages.
-    """
-    profile, facts = opening.profile, opening.facts
-    idle = dry_run or opening.trouble is not None  # a volume in trouble is not even looked at
-    log = attempts.Log(lambda: "" if idle else attempts.folder(facts), facts.boot_id)
-    tell = log.before(tell)
-    go = partial(run, dry_run=dry_run, keep=keep)
-    recipe = bare(profile, facts)
-
-    def rest(report: Report) -> Report:
-        """Bring back the packages, and then do `last`, which does not wait for ever."""
-        nonlocal recipe
-        recipe, left_out = recipe_for(profile, facts, report)
-        said = [*report.notes, *left_out]
-        step = None if opening.trouble else replays.step_of(profile, facts, recipe, said.append)
-        report = replace(report, notes=tuple(said))
-        if step is None:
-            return last(report, None)
-        replaying(step)
-        wait = profile.replay.wait if late else 0
-        go_on = partial(gone_on, lambda report: last(report, step))
-        packages = Late(step.name, lateness.packages(wait), wait, report, go_on)
-        report = go([step], report, tell=packages.before(tell))
-        return packages.whole(report) if packages.struck else last(report, step)
-
-    def last(report: Report, step: Replay | None) -> Report:
-        """Wire it all, and run the user's own scripts."""
-        nonlocal recipe
-        if step and not dry_run:
-            step.stopgap(tell)
-        recipe = replays.wired(recipe, step)
-        report = go(wiring_steps(profile, facts, recipe), report, tell=tell)
-        wired(report, recipe)
-        return go(script_steps(profile, facts, recipe), report, tell=tell)
-
-    def gone_on(then: Callable[[Report], Report], report: Report) -> Report:
-        report = then(report)
-        if late:
-            late(report, recipe)
-        log.done()  # a pod that ends from here on has not died before it was ready
-        return report
-
-    try:
-        ready, *others = workspace_steps(profile, facts, opening.trouble, tell)
-        report = go([ready], Report(notes=opening.notes), tell=tell)
-        wait = profile.home.wait if late else 0
-        home = Late("home.seed", lateness.home(wait), wait, report, partial(gone_on, rest))
-        patient = partial(run, dry_run=dry_run, keep=lambda name: keep(name) and home.wanted(name))
-        report = patient(others, report, tell=home.before(tell))
-        report = home.whole(report) if home.struck else rest(report)
-    except SystemExit:
-        log.dropped()
-        raise
-    log.done()
-    return report, recipe
-
-
 def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
     """Be the engine of *boot*: everything up to the answer, then what may run beside it."""
     opening = open_boot(
@@ -180,8 +105,8 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
             send(consult.GO, _answer(boot, opening, report, recipe))
 
     early = answer if "scripts" not in opening.profile.workload.needs else lambda *_: None
-    steps: list[Replay] = []
-    report, recipe = perform(opening, tell=teller, wired=early, late=answer, replaying=steps.append)
+    performance = Performance(opening, tell=teller, wired=early, hurry=answer)
+    report, recipe = performance.all(), performance.recipe
     was_early, teller.mute = answered, answered
     answer(report, recipe)
     if was_early:
@@ -190,8 +115,7 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
     if opening.trouble is None and homes.settle(opening, image):
         # Not before: on the fast path nobody would make what is missing.
         plans.stamp(opening.facts, report, recipe)
-    wrong = [replays.mismatch(step, opening.facts) for step in steps]
-    for problem in filter(None, (*wrong, *(step.settle() for step in steps))):
+    for problem in replays.settle(opening.facts, performance.packages):
         for line in problem.lines("degraded"):
             boot.say(line)
     _beside(boot, opening)

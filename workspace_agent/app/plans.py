@@ -10,6 +10,7 @@ from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report, Status
 from workspace_agent.model.recipe import path_beside
+from workspace_agent.steps import packages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 # Each image that uses a volume has a stamp of its own; more than this many are old images'.
 _STAMPS = 8
+
+
+def _places(profile: Profile, facts: Facts, path: str) -> list[str]:
+    """Return the folders whose change may change what Python sees."""
+    folder = facts.fill(profile, path)
+    above = packages.parent(folder, facts.python.abi)
+    return [folder, above] if above else [folder]
 
 
 def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]) -> Plan:
@@ -50,7 +58,7 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
             *replays.told(profile, facts),
         ],
         "asks": replays.asks(profile, facts),
-        "packages": [facts.fill(profile, path) for path in profile.path.python],
+        "packages": [one for path in profile.path.python for one in _places(profile, facts, path)],
         "profiles": [fastpath.layer_state(path) for path in profiles],
         "recipe": recipe,
         "fish": files.exists("/etc/fish"),

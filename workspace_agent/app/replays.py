@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile, RequirementsRule
+    from workspace_agent.model.outcome import Step
     from workspace_agent.model.recipe import Recipe
+    from workspace_agent.replay.each_boot import PipEachBoot
     from workspace_agent.replay.rules import Cards
     from workspace_agent.replay.step import Replay
 
@@ -50,7 +52,7 @@ def step_of(
 
     What it runs has the environment of the workload that *recipe* makes.
     """
-    if profile.replay.mode == "off" or profile.replay.trust == "never":
+    if profile.replay.mode in ("off", "pip-each-boot") or profile.replay.trust == "never":
         return None
     env = environ(facts, recipe)
     found = chosen(profile, facts, env)
@@ -230,13 +232,45 @@ def _no_export(why: str, where: str = "") -> Problem:
                    where)  # fmt: skip
 
 
-def mismatch(step: Replay, facts: Facts) -> Problem | None:
-    """Say that the torch which *step* added has no code for the cards. Beside the workload."""
+def settle(facts: Facts, step: Replay | None) -> tuple[Problem, ...]:
+    """Do what may be done beside the workload, and return what is not right: the environment is
+    stored, and the torch in it is held against the cards.
+    """
+    if step is None:
+        return ()
     from workspace_agent.replay import gpu, kernels
 
-    if not kernels.is_added(step):
+    wrong = None
+    if kernels.is_added(step):
+        wrong = kernels.problem(step, gpu.known(facts.runtime, step.env))
+    return tuple(problem for problem in (wrong, step.settle()) if problem)
+
+
+def each_boot(profile: Profile, facts: Facts, recipe: Recipe) -> PipEachBoot | None:
+    """Return the step of mode `pip-each-boot`, where a file asks for packages."""
+    env = environ(facts, recipe)
+    if profile.replay.mode != "pip-each-boot" or profile.replay.trust == "never":
         return None
-    return kernels.problem(step, gpu.known(facts.runtime, step.env))
+    found = chosen(profile, facts, env)
+    if not found.files or not facts.python.executable:
+        return None
+    from workspace_agent.replay import each_boot, place
+
+    top = place.find(facts.environ, facts.uid, facts.system, facts.runtime).top
+    log = f"{facts.runtime}/{layout.LOGS}/replay.log"
+    options = profile.replay.options
+    return each_boot.PipEachBoot(
+        found.files, facts.python.executable, options, env, log, f"{top}/each-boot"
+    )
+
+
+def kernel(facts: Facts, step: Replay | None) -> tuple[Step, ...]:
+    """Return the step that tells Jupyter of the environment of *step*."""
+    if step is None or step.is_in_place or not facts.system or facts.uid != 0:
+        return ()
+    from workspace_agent.replay.kernel import Kernel
+
+    return (Kernel(step.place.env, step.has("ipykernel")),)
 
 
 def told(profile: Profile, facts: Facts) -> list[str]:

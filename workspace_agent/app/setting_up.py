@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from workspace_agent.app import homes, plans, records
+from workspace_agent.app import homes, plans, records, replays
 from workspace_agent.app.boot import LEFT_OUT, known_steps
-from workspace_agent.app.engine import perform
+from workspace_agent.app.perform import Performance
 from workspace_agent.model.problem import AgentError, Problem
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from workspace_agent.app.session import Session
     from workspace_agent.model.outcome import Report
-    from workspace_agent.replay.step import Replay
 
 
 def _with_needs(only: Sequence[str], needs: Mapping[str, Sequence[str]]) -> dict[str, bool]:
@@ -47,19 +46,18 @@ def set_up(
     header = f"volume {facts.volume.path} · {facts.volume.kind} · profile {opening.profile.name}"
     wanted = _with_needs(only, known_steps(opening.profile, facts))
     _refuse_unknown({*only, *skip}, wanted)
-    steps: list[Replay] = []
-    report, recipe = perform(
+    performance = Performance(
         opening,
-        replaying=steps.append,
         dry_run=dry_run,
         keep=lambda name: name not in skip and (not only or wanted[name]),
     )
+    report, recipe = performance.all(), performance.recipe
     chosen = replace(report, rows=tuple(r for r in report.rows if r.why != LEFT_OUT))
     if not dry_run and not only and not skip:
         records.write(facts, opening.profile, report, recipe)
         records.keep(facts, opening.profile, report)
         if homes.settle(opening):
             plans.stamp(facts, report, recipe)
-        notes = tuple(problem for step in steps if (problem := step.settle()))
+        notes = replays.settle(facts, performance.packages)
         chosen = replace(chosen, notes=(*chosen.notes, *notes))
     return header, chosen

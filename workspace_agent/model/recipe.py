@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         set: dict[str, str]  # wins over the container's value
         default: dict[str, str]  # only where the container has none
         prepend: dict[str, list[str]]  # search paths, first entry first
+        python: list[str]  # folders of packages that the image's Python sees
         home: str  # HOME of the workload; empty: as it is
         image_home: str  # HOME of the image, which shells switch away from
         allow: list[str]  # globs: the container's variables that every shell gets

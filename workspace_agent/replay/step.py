@@ -121,6 +121,13 @@ class Replay:
         """Whether packages go into the image's own Python."""
         return self.policy.mode == "inplace"
 
+    def has(self, package: str) -> bool:
+        """Say whether programs of the environment in use see *package*."""
+        mark = self.place.mark(self.place.used())
+        own = mark.dists if mark else {}
+        hidden = self.policy.mode == "isolated"
+        return package in own or (not hidden and package in (self.place.baseline() or {}))
+
     def apply(self, tell: Callable[[str], None]) -> None:
         """Restore or build it, and let programs use it from one moment to the next."""
         self.place.keep_baseline(self.want.base)
