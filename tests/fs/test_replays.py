@@ -16,7 +16,9 @@ from workspace_agent.config.schema import (
     RequirementsRule,
     WhenSection,
 )
-from workspace_agent.model.problem import AgentError
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.replay import gpu, uvlock  # noqa: F401  (before there is a fake disk)
+from workspace_agent.replay.place import Mark
 from workspace_agent.replay.step import Replay
 
 UV = """#!/bin/sh
@@ -224,6 +226,23 @@ def test_a_boot_changes_it_where_that_is_wanted(pod: Pod) -> None:
     usual = key_of(pod, "a")
 
     assert usual == key_of(pod, "a") != key_of(pod, "a", refresh="boot")
+
+
+def test_a_refresh_that_fails_leaves_the_last_good_environment_in_use(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = pod.step({"requirements.txt": "a"}, refresh="boot")
+    step.place.clear("good")
+    step.place.commit(Mark("good", {"a": "1"}))
+    step.place.use("good")
+
+    def fails(*_: object) -> None:
+        raise AgentError(Problem("replay.no-network", "no network"))
+
+    monkeypatch.setattr(Replay, "_have", fails)
+    with pytest.raises(AgentError):
+        step.apply(lambda _: None)
+    assert "good" == step.place.used()
 
 
 @pytest.fixture

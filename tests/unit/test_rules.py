@@ -103,34 +103,34 @@ PLAIN = "requirements.txt"
 @pytest.mark.parametrize(
     ("names", "cards", "expected"),
     [
-        ([PLAIN], pod(), ((PLAIN,), "", False)),
-        ([PLAIN, BLACKWELL], pod(RTX5090), ((BLACKWELL,), "blackwell", False)),
-        ([PLAIN, BLACKWELL], pod(B200, RTX5090), ((BLACKWELL,), "blackwell", False)),
-        ([PLAIN, BLACKWELL], pod(H100), ((PLAIN,), "", False)),
-        ([PLAIN, BLACKWELL], pod(), ((PLAIN,), "", False)),
-        ([PLAIN, BLACKWELL], pod(NEWER), ((PLAIN,), "", False)),
-        ([PLAIN, BLACKWELL, HOPPER], pod(H100), ((HOPPER,), "hopper", False)),
-        ([PLAIN, BLACKWELL, HOPPER], pod(H100, B200), ((PLAIN,), "", True)),
-        ([PLAIN, BLACKWELL, GPU], pod(H100, B200), ((GPU,), "gpu", True)),
-        ([PLAIN, BLACKWELL], pod(H100, T4), ((PLAIN,), "", False)),
-        ([PLAIN, GPU, BLACKWELL], pod(B200), ((BLACKWELL,), "blackwell", False)),
-        ([PLAIN, GPU, CPU], pod(T4), ((GPU,), "gpu", False)),
-        ([PLAIN, GPU, CPU], pod(UNKNOWN), ((GPU,), "gpu", False)),
-        ([PLAIN, GPU, CPU], pod(), ((CPU,), "cpu", False)),
-        ([PLAIN, CUDA], pod(T4), ((CUDA,), "cuda", False)),
-        ([PLAIN, CUDA, GPU], pod(T4), ((CUDA, GPU), "cuda", False)),
-        ([BLACKWELL], pod(), ((), "", False)),
-        ([PLAIN, "requirements-dev.txt"], pod(T4), ((PLAIN,), "", False)),
-        (["requirements-dev.txt", "notes.txt"], pod(T4), ((), "", False)),
+        ([PLAIN], pod(), ((PLAIN,), "", ())),
+        ([PLAIN, BLACKWELL], pod(RTX5090), ((BLACKWELL,), "blackwell", ())),
+        ([PLAIN, BLACKWELL], pod(B200, RTX5090), ((BLACKWELL,), "blackwell", ())),
+        ([PLAIN, BLACKWELL], pod(H100), ((PLAIN,), "", ())),
+        ([PLAIN, BLACKWELL], pod(), ((PLAIN,), "", ())),
+        ([PLAIN, BLACKWELL], pod(NEWER), ((PLAIN,), "", ())),
+        ([PLAIN, BLACKWELL, HOPPER], pod(H100), ((HOPPER,), "hopper", ())),
+        ([PLAIN, BLACKWELL, HOPPER], pod(H100, B200), ((PLAIN,), "", (HOPPER, BLACKWELL))),
+        ([PLAIN, BLACKWELL, GPU], pod(H100, B200), ((GPU,), "gpu", (BLACKWELL,))),
+        ([PLAIN, BLACKWELL], pod(H100, T4), ((PLAIN,), "", ())),
+        ([PLAIN, GPU, BLACKWELL], pod(B200), ((BLACKWELL,), "blackwell", ())),
+        ([PLAIN, GPU, CPU], pod(T4), ((GPU,), "gpu", ())),
+        ([PLAIN, GPU, CPU], pod(UNKNOWN), ((GPU,), "gpu", ())),
+        ([PLAIN, GPU, CPU], pod(), ((CPU,), "cpu", ())),
+        ([PLAIN, CUDA], pod(T4), ((CUDA,), "cuda", ())),
+        ([PLAIN, CUDA, GPU], pod(T4), ((CUDA, GPU), "cuda", ())),
+        ([BLACKWELL], pod(), ((), "", ())),
+        ([PLAIN, "requirements-dev.txt"], pod(T4), ((PLAIN,), "", ())),
+        (["requirements-dev.txt", "notes.txt"], pod(T4), ((), "", ())),
         (
             [BLACKWELL, "requirements-blackwell.txt"],
             pod(B200),
-            (("requirements-blackwell.txt", BLACKWELL), "blackwell", False),
+            (("requirements-blackwell.txt", BLACKWELL), "blackwell", ()),
         ),
     ],
 )
 def test_a_file_is_found_by_its_name(
-    names: list[str], cards: Cards, expected: tuple[tuple[str, ...], str, bool]
+    names: list[str], cards: Cards, expected: tuple[tuple[str, ...], str, tuple[str, ...]]
 ) -> None:
     assert expected == rules.by_name(names, cards)
 

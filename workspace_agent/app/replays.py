@@ -12,7 +12,7 @@ from workspace_agent.model.recipe import compose, path_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile, RequirementsRule
@@ -26,16 +26,13 @@ if TYPE_CHECKING:
 PREFIXES = ("requirements", "pylock.")
 NAMES = ("pyproject.toml", "uv.lock", "environment.yml")
 
-# How long uv may take to write a lock down as lines; it neither builds nor downloads anything.
-_EXPORT = 20.0
-
 
 @dataclass(frozen=True)
 class Choice:
     """The *files* that are meant, *why* in words, under which *rule*, and what is to be told."""
 
     files: tuple[str, ...] = ()
-    why: str = "no file asks for packages"
+    why: str = ""
     rule: str = ""
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -56,11 +53,6 @@ def step_of(
         return None
     env = environ(facts, recipe)
     found = chosen(profile, facts, env)
-    try:
-        found = _as_lines(found, facts, env)
-    except (AgentError, OSError) as error:
-        problem = error.problem if isinstance(error, AgentError) else _no_export(str(error))
-        found = replace(found, files=(), notes=(*found.notes, problem))
     for one in found.notes:
         note(one)
     if not found.files:
@@ -68,8 +60,13 @@ def step_of(
     from workspace_agent.replay import key, place, step  # most boots have no use for them
 
     token = {"daily": time.strftime("%Y-%m-%d", time.gmtime()), "boot": facts.boot_id}
+    try:
+        files = _without_lock(found, facts, env)
+    except AgentError as error:
+        note(error.problem)
+        return None
     return step.Replay(
-        files=found.files,
+        files=files,
         place=place.find(facts.environ, facts.uid, facts.system, facts.runtime),
         volume=facts.volume.path,
         python=facts.python,
@@ -107,7 +104,9 @@ def chosen(profile: Profile, facts: Facts, env: Mapping[str, str]) -> Choice:
         return gpu.known(facts.runtime, env)
 
     if profile.requirements:
-        return _by_rule(profile, facts, folder, cards)
+        found = _by_rule(profile.requirements, cards)
+        paths = [os.path.join(folder, facts.fill(profile, one)) for one in found.files]
+        return replace(found, files=tuple(paths))
     try:
         names = os.listdir(folder)
     except OSError:
@@ -127,109 +126,72 @@ def _names_packages(path: str) -> bool:
     return b"dependencies" in (files.read(os.path.realpath(path), 1 << 20) or b"")
 
 
-def _by_rule(profile: Profile, facts: Facts, folder: str, cards: Callable[[], Cards]) -> Choice:
+def _by_rule(given: Sequence[RequirementsRule], cards: Callable[[], Cards]) -> Choice:
     from workspace_agent.config.schema import WhenSection
     from workspace_agent.replay import rules
 
     partly: list[str] = []
-    for number, rule in enumerate(profile.requirements, 1):
-        is_default = rule.when == WhenSection()
-        whole, some = (True, False) if is_default else rules.fits(rule.when, cards())
-        if some:
-            partly.append(_called(rule) or f"rule {number}")
+    for rule in given:
+        if rule.when == WhenSection():
+            return Choice(rule.files, "the rule without `when`", rule.name, rule.extras,
+                          rule.groups, _mixed(partly, cards))  # fmt: skip
+        name = rule.name or os.path.splitext(os.path.basename("".join(rule.files[:1])))[0]
+        whole, some = rules.fits(rule.when, cards())
         if whole:
-            name = rule.name if is_default else _called(rule)
-            return Choice(
-                files=tuple(os.path.join(folder, facts.fill(profile, one)) for one in rule.files),
-                why=f"rule {name or number}" + ("" if is_default else f": {cards()}"),
-                rule=name,
-                extras=rule.extras,
-                groups=rule.groups,
-                notes=_mixed(partly, cards) if partly else (),
-            )
-    return Choice((), f"no rule is for {cards()}", notes=_mixed(partly, cards) if partly else ())
-
-
-def _called(rule: RequirementsRule) -> str:
-    return rule.name or os.path.splitext(os.path.basename(rule.files[0] if rule.files else ""))[0]
+            return Choice(rule.files, f"rule {name}: {cards()}", name, rule.extras,
+                          rule.groups, _mixed(partly, cards))  # fmt: skip
+        partly += [name] * some
+    return Choice(notes=_mixed(partly, cards))
 
 
 def by_convention(names: Collection[str], cards: Callable[[], Cards], has_uv: bool) -> Choice:
     """Return which of the *names* in a folder are meant when nobody says."""
     if "pylock.toml" in names:
-        return Choice(("pylock.toml",), "pylock.toml comes first")
+        return Choice(("pylock.toml",), "pylock.toml")
     if {"uv.lock", "pyproject.toml"} <= {*names} and has_uv:
-        return Choice(("uv.lock",), "uv.lock, by the uv of the image")
+        return Choice(("uv.lock",), "uv.lock")
     if any(name.startswith("requirements") for name in names):
         from workspace_agent.replay import rules
 
-        found: Cards | None = cards() if rules.asks_for_cards(names) else None
-        files, rule, mixed = rules.by_name(names, found or rules.Cards())
-        notes = _mixed([*names], cards) if mixed else ()
+        here = cards() if rules.asks_for_cards(names) else None
+        files, rule, partly = rules.by_name(names, here or rules.Cards())
+        notes = _mixed(partly, cards)
         if len(files) > 1:
-            return Choice((), f"{' and '.join(files)}: nobody can tell which", notes=(
-                *notes, _ambiguous(files)))  # fmt: skip
+            return Choice(notes=(*notes, _ambiguous(files)))
         if files:
-            return Choice(files, f"{files[0]}: {found}" if found else files[0], rule, notes=notes)
-    if "pyproject.toml" in names:
-        left = ": there is no uv for uv.lock" if "uv.lock" in names else ""
-        return Choice(("pyproject.toml",), f"the dependencies of pyproject.toml{left}")
-    return Choice()
+            return Choice(files, files[0] + (f": {here}" if here else ""), rule, notes=notes)
+    return Choice(("pyproject.toml",), "pyproject.toml") if "pyproject.toml" in names else Choice()
 
 
-def _mixed(names: Collection[str], cards: Callable[[], Cards]) -> tuple[Problem, ...]:
-    return (
-        Problem(
-            "replay.mixed-cards",
-            f"the cards are of several kinds: {cards()}",
-            f"{', '.join(sorted(names))}: what is for some of them was left out",
-            "write a file for all of them, with a `[[requirements]]` whose `when` fits each card",
-        ),
-    )
+def _mixed(partly: Sequence[str], cards: Callable[[], Cards]) -> tuple[Problem, ...]:
+    if not partly:
+        return ()
+    what = f"the GPUs are of several kinds: {cards()}"
+    why = f"for some of them only: {', '.join(partly)}"
+    fix = "write a file for all of them, with a `[[requirements]]` whose `when` fits each"
+    return (Problem("replay.mixed-cards", what, why, fix),)
 
 
-def _ambiguous(files: Collection[str]) -> Problem:
-    return Problem(
-        "replay.ambiguous",
-        f"nobody can tell which file is meant: {' or '.join(files)}",
-        "each of them is for this machine's cards, so that neither was followed",
-        "keep one of them, or say which by `[[requirements]]` in the profile",
-    )
+def _ambiguous(files: Sequence[str]) -> Problem:
+    what = f"nobody can tell which file is meant: {' or '.join(files)}"
+    why = "each of them is for this machine, so that none was followed"
+    fix = "keep one of them, or say which by `[[requirements]]` in the profile"
+    return Problem("replay.ambiguous", what, why, fix)
 
 
-def _as_lines(found: Choice, facts: Facts, env: Mapping[str, str]) -> Choice:
-    """Return *found* with a uv.lock in it written down as lines; raises AgentError and OSError."""
-    lock = next((path for path in found.files if os.path.basename(path) == "uv.lock"), "")
-    if not lock:
-        return found
-    from shutil import which
+def _without_lock(found: Choice, facts: Facts, env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files of *found*, with lines instead of a uv.lock; raises AgentError."""
+    from workspace_agent.replay import uvlock
+    from workspace_agent.steps.trouble import from_oserror
 
-    from workspace_agent.host import command, files
-    from workspace_agent.replay.redact import redacted
+    def lines(lock: str) -> str:
+        return uvlock.as_lines(lock, found.extras, found.groups, python=facts.python.executable,
+                               runtime=facts.runtime, env=env)  # fmt: skip
 
-    uv = which("uv", path=env["PATH"])
-    if not uv:
-        raise AgentError(_no_export("there is no uv on the image's PATH", lock))
-    out, log = f"{facts.runtime}/{layout.UV_LOCK}", f"{facts.runtime}/{layout.LOGS}/replay.log"
-    os.makedirs(os.path.dirname(log), 0o700, exist_ok=True)
-    files.commit(out, "", 0o600)
-    argv = [uv, "export", "--frozen", "--no-emit-project", "--no-annotate", "--no-header",
-            "--no-cache", "--no-python-downloads", "--python", facts.python.executable,
-            "--project", os.path.dirname(lock)]  # fmt: skip
-    argv += [word for one in found.extras for word in ("--extra", one)]
-    argv += [word for one in found.groups for word in ("--group", one)]
-    for more in (("--emit-index-url",), ()):  # an older uv does not know it
-        ended = command.run([*argv, *more], log=log, env=env, timeout=_EXPORT, out=out,
-                            clean=redacted)  # fmt: skip
-        if ended.code == 0:
-            return replace(found, files=tuple(out if p == lock else p for p in found.files))
-    raise AgentError(_no_export(ended.tail.splitlines()[-1] if ended.tail else "", lock))
-
-
-def _no_export(why: str, where: str = "") -> Problem:
-    fix = "mend it with `uv lock`, or write a requirements.txt; the next boot reads it again"
-    return Problem("replay.unreadable", "uv.lock cannot be used as a list of packages", why, fix,
-                   where)  # fmt: skip
+    try:
+        return tuple(lines(p) if os.path.basename(p) == "uv.lock" else p for p in found.files)
+    except OSError as error:
+        raise AgentError(from_oserror(error, str(error.filename or ""), "replay")) from error
 
 
 def settle(facts: Facts, step: Replay | None) -> tuple[Problem, ...]:

@@ -79,7 +79,7 @@ def find(
         (lambda: _proc(proc, dev), _PROC),
     )
     for ask, limit in asks:
-        with suppress(ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, KeyError):
             return _cards(json.loads(_asked(ask, limit)))
     return Cards()
 

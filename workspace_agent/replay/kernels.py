@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 
 from workspace_agent.host import command, files
+from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.problem import Problem
 from workspace_agent.replay import rules
 
@@ -65,33 +66,27 @@ def _built(step: Replay) -> tuple[str, list[str]] | None:
     """
     top = step.place.at(step.place.used())
     mark = step.place.mark(step.place.used())
+    note = f"{top}/{_NOTE}"
+    is_new = mark is not None and not mark.is_stored
     with suppress(OSError, ValueError, TypeError):
-        if mark and not mark.is_stored:
-            said = _asked(step, top)
-            cuda, arches = json.loads(said)
-            if cuda and not arches:
-                return None
-            files.commit(f"{top}/{_NOTE}", said)
-        cuda, arches = json.loads(files.read(f"{top}/{_NOTE}") or b"")
-        return cuda or "", [str(one) for one in arches]
+        said = _asked(step, top) if is_new else files.read(note)
+        cuda, arches = json.loads(said or b"")
+        if arches or not cuda:
+            if is_new:
+                files.commit(note, dumps([cuda, arches]))
+            return cuda or "", [str(one) for one in arches]
     return None
 
 
 def _asked(step: Replay, top: str) -> bytes:
-    python = step.python.executable if step.is_in_place else f"{top}/bin/python"
-
     def alive(_: str) -> None:
         for lease in step.leases:  # nobody else is to build meanwhile
             lease.beat()
 
-    out = f"{step.place.top}/torch.json"
-    log = f"{step.logs}/replay.log"
+    python = step.python.executable if step.is_in_place else f"{top}/bin/python"
+    out, log = f"{step.place.top}/torch.json", f"{step.logs}/replay.log"
     command.run([python, "-I", "-c", _ASK], log=log, env=step.env, timeout=_LIMIT, out=out,
-                tell=alive, clean=str)  # fmt: skip
-    try:
-        return (files.read(out) or b"").splitlines()[-1]
-    except IndexError:
-        raise ValueError from None
-    finally:
-        with suppress(OSError):
-            os.unlink(out)
+                tell=alive)  # fmt: skip
+    said = files.read(out) or b""
+    os.unlink(out)
+    return b"".join(said.splitlines()[-1:])

@@ -110,22 +110,21 @@ def _fits(when: WhenSection, card: Card) -> bool:
     )
 
 
-def by_name(names: Collection[str], cards: Cards) -> tuple[tuple[str, ...], str, bool]:
-    """Return the files among *names* that are for *cards*, what that is called, and whether there
-    are files for some of the cards only.
+def by_name(names: Collection[str], cards: Cards) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    """Return the files among *names* that are for *cards*, what that is called, and the files that
+    are for some of the cards only.
 
     `requirements_<arch>.txt` comes before `requirements_gpu.txt`, and that before
     `requirements.txt`. More than one file: nobody can tell which is meant.
     """
     arches = {card.arch for card in cards.cards}
-    ranks = [*([arches] if len(arches) == 1 else []), _ANY_CARD] if arches else [_NO_CARD]
     named = ((name, _NAMED.fullmatch(name)) for name in sorted(names))
     suffixes = {name: found[1] for name, found in named if found}
-    mixed = len(arches) > 1 and any(one in arches for one in suffixes.values())
-    for rank in ranks:
-        if files := [name for name, suffix in suffixes.items() if suffix in rank]:
-            return tuple(files), suffixes[files[0]], mixed
-    return (("requirements.txt",) if "requirements.txt" in names else ()), "", mixed
+    partly = tuple(name for name, one in suffixes.items() if len(arches) > 1 and one in arches)
+    for rank in [*([arches] if len(arches) == 1 else []), _ANY_CARD] if arches else [_NO_CARD]:
+        if files := tuple(name for name, suffix in suffixes.items() if suffix in rank):
+            return files, suffixes[files[0]], partly
+    return (("requirements.txt",) if "requirements.txt" in names else ()), "", partly
 
 
 def asks_for_cards(names: Collection[str]) -> bool:
