@@ -64,7 +64,8 @@ def gather(
     wish = environ.get("WORKSPACE_AGENT_SYSTEM", "")
     explicit = environ.get("WORKSPACE_VOLUME", "")
     chosen = volume or choose(profile.volume.candidates, explicit, mounts, container, _cwd())
-    python = interpreter.find(path_beside(environ.get("PATH", os.defpath), chosen.path))
+    path = path_beside(environ.get("PATH", os.defpath), chosen.path)
+    python = interpreter.find(path_beside(path, layout.ENVIRONMENTS))
     facts = Facts(
         environ=environ,
         root=root,

@@ -11,6 +11,10 @@ RUNTIME = "/run/workspace-agent"
 # The image's own profile, laid over the selected one.
 IMAGE_PROFILE = "/etc/workspace-agent/profile.toml"
 
+# In the container's own layer: Python environments. Images name it on their PATH, so that
+# `kubectl exec` and its like see what the workload sees.
+ENVIRONMENTS = "/opt/workspace-env"
+
 # In the container's own layer: the home that passwd named before we led it to the volume.
 IMAGE_HOME = "/etc/workspace-agent/image-home"
 

@@ -15,6 +15,7 @@ from shutil import rmtree
 
 from workspace_agent.host import files
 from workspace_agent.host.room import room
+from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 
 TYPE_CHECKING = False
@@ -141,7 +142,7 @@ def find(environ: Mapping[str, str], uid: int, system: bool, runtime: str) -> Pl
     """Return the place of this container's environments; nothing is made."""
     if told := environ.get("WORKSPACE_AGENT_ENVS"):
         return Place(told)
-    usual: tuple[str, ...] = ("/opt/workspace-env",) if uid == 0 else ()
+    usual: tuple[str, ...] = (layout.ENVIRONMENTS,) if uid == 0 else ()
     usual += (f"/var/tmp/workspace-env-{uid}",)  # ours, or not taken
     taken = (path for path in usual if system and _is_ours(path, uid))
     return Place(next(taken, f"{runtime}/python"))
