@@ -200,11 +200,11 @@ def settle(facts: Facts, step: Replay | None) -> tuple[Problem, ...]:
     """
     if step is None:
         return ()
-    from workspace_agent.replay import gpu, kernels
+    from workspace_agent.replay import gpu, torch_fit
 
     wrong = None
-    if kernels.is_added(step):
-        wrong = kernels.problem(step, gpu.known(facts.runtime, step.env))
+    if torch_fit.is_added(step):
+        wrong = torch_fit.problem(step, gpu.known(facts.runtime, step.env))
     return tuple(problem for problem in (wrong, step.settle()) if problem)
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from workspace_agent.model.problem import Problem
-from workspace_agent.replay import kernels
+from workspace_agent.replay import torch_fit
 from workspace_agent.replay.place import Mark, Place
 from workspace_agent.replay.rules import Card, Cards
 
@@ -41,7 +41,7 @@ def environment(tmp_path: Path) -> SimpleNamespace:
 
 
 def ask(environment: SimpleNamespace, *cards: Card) -> Problem | None:
-    return kernels.problem(environment, Cards(cards))
+    return torch_fit.problem(environment, Cards(cards))
 
 
 def test_a_torch_without_code_for_the_card_is_told_with_the_file_that_would_be_chosen(
@@ -134,7 +134,7 @@ def test_a_restored_environment_that_knows_nothing_is_not_asked(
 
 
 def test_a_torch_of_the_image_is_not_ours_to_judge(environment: SimpleNamespace) -> None:
-    assert kernels.is_added(environment)
+    assert torch_fit.is_added(environment)
     environment.place.commit(Mark("k", {"accelerate": "1.0"}))
 
-    assert not kernels.is_added(environment)
+    assert not torch_fit.is_added(environment)
