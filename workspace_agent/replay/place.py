@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from shutil import rmtree
+from tempfile import mkdtemp
 
 from workspace_agent.host import files
 from workspace_agent.host.room import room
@@ -99,9 +100,8 @@ class Place:
         self.discard(key)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         if memory and has_memory(memory):
-            folder = f"{_MEMORY}/workspace-env-{os.getuid()}-{key}"
-            rmtree(folder, ignore_errors=True)
-            os.mkdir(folder, 0o755)
+            folder = mkdtemp(prefix=f"workspace-env-{key}-", dir=_MEMORY)
+            os.chmod(folder, 0o755)
             os.symlink(folder, path)
         else:
             os.mkdir(path, 0o755)
