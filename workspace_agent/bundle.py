@@ -27,6 +27,7 @@ MODULES = tuple(
         ".host.runtime",
         ".model", ".model.jsontext", ".model.layout", ".model.recipe",
         ".supervise", ".supervise.exitcode", ".supervise.init", ".supervise.spawn",
+        ".supervise.watch",
     )
 )  # fmt: skip
 

@@ -19,7 +19,7 @@ from workspace_agent.supervise import init
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from workspace_agent.start import Boot
@@ -73,11 +73,24 @@ def consult(boot: Boot, mask: set[int]) -> int | None:
     return None
 
 
+def capture(boot: Boot, mask: set[int], told: Callable[[], None], last: bool) -> int:
+    """Note what was installed by hand, in a child of PID 1; returns its exit code."""
+    if boot.lock >= 0:
+        os.close(boot.lock)
+    os.setsid()
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    from workspace_agent.app.captures import work
+
+    return work(boot, told, last)
+
+
 def _take(boot: Boot, answer: Mapping[str, Any]) -> None:
     boot.env, boot.command, boot.grace = answer["env"], answer["command"], answer["grace"]
     boot.termination_log = answer["termination_log"]
     boot.problems = answer["problems"]
     boot.refused = answer["refused"]
+    boot.watch = answer["watch"]
 
 
 def _ask(boot: Boot, mask: set[int], trouble: Mapping[str, str] | None) -> Any:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         absent: list[str]  # whoever makes one of these wants the engine
         asks: tuple[str, tuple[str, ...], tuple[str, ...]]  # as do names, and prefixes, in a folder
         packages: list[str]
+        watch: list[str]  # where somebody may install something by hand
         profiles: list[tuple[str, int, int]]  # path, mtime in s, size; -1 when absent
         recipe: Recipe
         fish: bool  # whether the image has a fish to tell

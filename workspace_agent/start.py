@@ -16,11 +16,11 @@ from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.recipe import compose, inside, shell_files
-from workspace_agent.supervise import exitcode, init, spawn
+from workspace_agent.supervise import exitcode, init, spawn, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from workspace_agent.fastpath import Plan
 
@@ -29,6 +29,10 @@ GRACE = 25.0
 
 # A pod without a command still has to live: people come in by exec.
 HOLD = ["sleep", "infinity"]
+
+
+# Disks that do not stand at the other end of a network; "" is the container's own.
+_LOCAL = ("", "tmpfs", "overlay")
 
 
 class Boot:
@@ -49,6 +53,7 @@ class Boot:
         self.problems: list[dict[str, str]] = []
         self.record: dict[str, object] = {}
         self.lock = -1
+        self.watch: list[str] = []  # folders in which somebody may install something by hand
         self.refused = ""  # why the workload must not start; only a profile can ask for that
 
     def look(self) -> None:
@@ -145,6 +150,7 @@ def _take(boot: Boot, plan: Plan) -> None:
     boot.env = compose(recipe, boot.environ)
     boot.command, boot.grace = plan["command"], plan["grace"]
     boot.termination_log = plan["termination_log"]
+    boot.watch = plan["watch"]
     if plan["user"]:
         passwd.move_home("/etc/passwd", plan["user"], recipe["home"])
     if boot.runtime:
@@ -175,6 +181,7 @@ def _write_runtime(boot: Boot, plan: Plan) -> None:
 
 def _run(boot: Boot, mask: set[int]) -> int:
     argv = boot.argv or boot.command or HOLD
+    eye = _watch(boot, mask)
     started = spawn.spawn(argv, boot.env, mask)
     if started.error:
         code = exitcode.not_started(started.error)
@@ -183,12 +190,24 @@ def _run(boot: Boot, mask: set[int]) -> int:
         boot.record["workload"] = started.pid
         _record(boot, "running")
         _terminate_log(boot, "running", None)
-        code = init.attend(started.pid, init.Duty(boot.grace, started.tty))
+        code = init.attend(started.pid, init.Duty(boot.grace, started.tty), watch=eye)
     boot.record["exit_code"] = code
     if os.getpid() != 1:
         _record(boot, "exited")  # after PID 1 there is nobody left to read it
     _terminate_log(boot, "exited", code)
     return code
+
+
+def _watch(boot: Boot, mask: set[int]) -> watch.Watch | None:
+    """Keep an eye on what is installed by hand, in folders that cannot hang us."""
+    folders = [one for one in boot.watch if mounts.kind(one, boot.mounts) in _LOCAL]
+
+    def work(told: Callable[[], None], last: bool) -> int:
+        from workspace_agent.consult import capture  # in a child: nothing of it stays here
+
+        return capture(boot, mask, told, last)
+
+    return watch.Watch(folders, work) if folders and boot.runtime else None
 
 
 def _not_started(boot: Boot, name: str, error: int) -> None:

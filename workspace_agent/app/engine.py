@@ -102,7 +102,8 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
         if not answered:
             answered = True
             _publish(boot, opening, report, recipe)
-            send(consult.GO, _answer(boot, opening, report, recipe))
+            watch = replays.watched(opening.profile, opening.facts, performance.packages)
+            send(consult.GO, {**_answer(boot, opening, report, recipe), "watch": watch})
 
     early = answer if "scripts" not in opening.profile.workload.needs else lambda *_: None
     performance = Performance(opening, tell=teller, wired=early, hurry=answer)

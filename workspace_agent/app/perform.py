@@ -77,6 +77,8 @@ class Performance:
         notes = [*report.notes, *left_out]
         step: Step | None = None
         if opening.trouble is None:
+            if not self._dry_run:
+                replays.relock(profile, facts)
             self.packages = replays.step_of(profile, facts, self.recipe, notes.append)
             step = self.packages or replays.each_boot(profile, facts, self.recipe)
         report = replace(report, notes=tuple(notes))

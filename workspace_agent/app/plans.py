@@ -59,6 +59,7 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
         ],
         "asks": replays.asks(profile, facts),
         "packages": [one for path in profile.path.python for one in _places(profile, facts, path)],
+        "watch": replays.watched(profile, facts, None),
         "profiles": [fastpath.layer_state(path) for path in profiles],
         "recipe": recipe,
         "fish": files.exists("/etc/fish"),

@@ -1,4 +1,4 @@
-"""What `workspace-agent replay` says and does: status, plan, why, run, prune."""
+"""What `workspace-agent replay` says and does: status, plan, why, run, capture, prune."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workspace_agent.app import replays
+from workspace_agent.app import captures, replays
 from workspace_agent.app.boot import run as run_steps
 from workspace_agent.app.recipes import recipe_for
 from workspace_agent.app.session import Told
@@ -14,7 +14,7 @@ from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, shown, size
-from workspace_agent.replay import key
+from workspace_agent.replay import installing, key
 from workspace_agent.replay.redact import redacted
 from workspace_agent.replay.store import opened
 from workspace_agent.steps.trouble import from_oserror
@@ -97,6 +97,24 @@ def run(session: Session, tell: Callable[[str], None]) -> Told:
     (row,) = report.rows
     problems = (*report.problems, *([note] if note else []))
     return Told([f"{row.status.value}: {row.why}"], {"row": row.to_json()}, problems)
+
+
+def capture(session: Session, dry_run: bool) -> Told:
+    """Note what was installed by hand, and say what of it comes back."""
+    opening = session.open(dry_run=dry_run)
+    if opening.facts.volume.note:
+        raise AgentError(opening.facts.volume.note)
+    if busy := installing.installer():
+        what, fix = f"{busy} is at work", "call this again once it is through"
+        raise AgentError(
+            Problem("replay.installing", what, "what it installs is not whole yet", fix)
+        )
+    try:
+        found = captures.note(opening.profile, opening.facts, dry_run=dry_run)
+    except OSError as error:
+        raise AgentError(captures.not_captured(error)) from error
+    lines, data = captures.told(found, opening.profile)
+    return Told(lines, {"dry_run": dry_run, **data}, captures.notes(found))
 
 
 def prune(session: Session, keep: int, dry_run: bool) -> Told:

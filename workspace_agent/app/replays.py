@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.recipe import compose, path_beside
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from workspace_agent.model.outcome import Step
     from workspace_agent.model.recipe import Recipe
     from workspace_agent.replay.each_boot import PipEachBoot
+    from workspace_agent.replay.place import Place
     from workspace_agent.replay.rules import Cards
     from workspace_agent.replay.step import Replay
 
@@ -53,6 +56,9 @@ def step_of(
         return None
     env = environ(facts, recipe)
     found = chosen(profile, facts, env)
+    if locks := by_hand(profile, facts):
+        why = f"{found.why}; by hand" if found.files else "installed by hand"
+        found = replace(found, files=(*found.files, *locks), why=why)
     for one in found.notes:
         note(one)
     if not found.files:
@@ -61,12 +67,12 @@ def step_of(
 
     token = {"daily": time.strftime("%Y-%m-%d", time.gmtime()), "boot": facts.boot_id}
     try:
-        files = _without_lock(found, facts, env)
+        asked = _without_lock(found, facts, env)
     except AgentError as error:
         note(error.problem)
         return None
     return step.Replay(
-        files=files,
+        files=asked,
         place=place.find(facts.environ, facts.uid, facts.system, facts.runtime),
         volume=facts.volume.path,
         python=facts.python,
@@ -121,8 +127,6 @@ def chosen(profile: Profile, facts: Facts, env: Mapping[str, str]) -> Choice:
 
 
 def _names_packages(path: str) -> bool:
-    from workspace_agent.host import files
-
     return b"dependencies" in (files.read(os.path.realpath(path), 1 << 20) or b"")
 
 
@@ -235,14 +239,33 @@ def kernel(facts: Facts, step: Replay | None) -> tuple[Step, ...]:
     return (Kernel(step.place.env, step.has("ipykernel")),)
 
 
+def relock(profile: Profile, facts: Facts) -> None:
+    """Have the list of what was installed by hand say what a person made of it."""
+    if profile.replay.capture == "replay" and files.exists(_captured(facts.volume.path)[0]):
+        from workspace_agent.replay import captured, store
+
+        with suppress(OSError), store.opened(facts.volume.path, facts.python.abi) as at:
+            captured.relock(at.root)
+
+
+def by_hand(profile: Profile, facts: Facts) -> tuple[str, ...]:
+    """Return the file of what was installed by hand, if that is to be brought back."""
+    lock = _captured(facts.volume.path)[1]
+    return (lock,) if profile.replay.capture == "replay" and files.exists(lock) else ()
+
+
+def _captured(volume: str) -> tuple[str, str]:
+    folder = f"{layout.state(volume)}/{layout.REPLAY_IN_STATE}"
+    return f"{folder}/{layout.CAPTURED_IN}", f"{folder}/{layout.CAPTURED_LOCK}"
+
+
 def told(profile: Profile, facts: Facts) -> list[str]:
     """Return the files that the profile itself names, and what was installed by hand."""
     if profile.replay.mode == "off":
         return []
     folder = facts.fill(profile, profile.replay.dir)
     named = [facts.fill(profile, one) for rule in profile.requirements for one in rule.files]
-    lock = f"{layout.state(facts.volume.path)}/{layout.REPLAY_IN_STATE}/{layout.CAPTURED_LOCK}"
-    own = [lock] if profile.replay.capture == "replay" else []
+    own = _captured(facts.volume.path) if profile.replay.capture == "replay" else ()
     return [*(os.path.join(folder, one) for one in named), *own]
 
 
@@ -250,6 +273,22 @@ def asks(profile: Profile, facts: Facts) -> tuple[str, tuple[str, ...], tuple[st
     """Return where, and by which names and prefixes of names, files ask for packages."""
     is_looked_for = profile.replay.mode != "off" and not profile.requirements
     return (facts.fill(profile, profile.replay.dir) if is_looked_for else "", NAMES, PREFIXES)
+
+
+def watched(profile: Profile, facts: Facts, step: Replay | None) -> list[str]:
+    """Return the local folders in which somebody may install something by hand."""
+    if "off" in (profile.replay.mode, profile.replay.capture) or not facts.runtime:
+        return []
+    base, volume = facts.python.site, f"{os.path.realpath(facts.volume.path)}/"
+    own = [] if step is None or step.is_in_place else [site(step.place, facts)]
+    image = [base, f"{base.partition('/lib/python3')[0]}/conda-meta"] if base else []
+    return [one for one in (*own, *image) if not os.path.realpath(one).startswith(volume)]
+
+
+def site(place: Place, facts: Facts) -> str:
+    """Return where the packages of the environment in use are, or will be."""
+    version = facts.python.abi.partition("-")[0][2:]
+    return f"{place.env}/lib/python{version[:1]}.{version[1:]}/site-packages"
 
 
 def wired(recipe: Recipe, step: Replay | None) -> Recipe:

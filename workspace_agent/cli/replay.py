@@ -1,4 +1,4 @@
-"""`workspace-agent replay status | plan | why | run | prune`."""
+"""`workspace-agent replay status | plan | why | run | capture | prune`."""
 
 from __future__ import annotations
 
@@ -48,6 +48,18 @@ def run(options: Options) -> None:
       0  in use and stored      3  not in use, or not stored
     """
     options.finish(replay_verbs.run(options.session, options.tell))
+
+
+@replay.command()
+@click.option("--dry-run", is_flag=True, help="Show what would be noted; write nothing")
+@pass_options
+def capture(options: Options, dry_run: bool) -> None:
+    """Note what was installed by hand, and show what of it the next pod gets back.
+
+    \b
+    +  new    =  known    -  gone    !  of another installer: for you to put into setup.sh
+    """
+    options.finish(replay_verbs.capture(options.session, dry_run))
 
 
 @replay.command()

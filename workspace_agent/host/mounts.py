@@ -43,6 +43,12 @@ def read_mounts() -> dict[str, tuple[str, str, bool]]:
         return {}
 
 
+def kind(path: str, mounts: Mapping[str, tuple[str, str, bool]]) -> str:
+    """Return the kind of file system that *path* is on; "" for the one at the root."""
+    above = [point for point in mounts if f"{path}/".startswith(f"{point}/") and point != "/"]
+    return mounts[max(above, key=len)][0] if above else ""
+
+
 def in_container(
     environ: Mapping[str, str], mounts: Mapping[str, tuple[str, str, bool]], root: str = "/"
 ) -> bool:

@@ -33,6 +33,7 @@ BESIDE_IN_STATE = "defaults-new"  # defaults that would have replaced what the u
 REPLAY_IN_STATE = "replay"  # Python environments, packed, and what was installed by hand
 CAPTURED_IN = "captured.in"  # there: what was installed by hand, for people to edit
 CAPTURED_LOCK = "captured.lock"  # there: the same, exact
+CAPTURED_JSON = "captured.json"  # there: which lines are ours, what needs what, what else there is
 
 # Runtime files, each with one writer.
 ENV_SH = "env.sh"  # what shells source

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, replace
 
 from workspace_agent.host import files
+from workspace_agent.model import layout
 from workspace_agent.model.problem import AgentError, Problem
 
 TYPE_CHECKING = False
@@ -108,6 +109,13 @@ def read(
     return tuple(
         line for path in paths for line in _of(os.path.abspath(path), extras, groups, seen, False)
     )
+
+
+def without_captured(found: Sequence[Line]) -> tuple[Line, ...]:
+    """Return the lines *found* but for those by hand of packages that a person's file asks for."""
+    is_own = {line: os.path.basename(line.file) == layout.CAPTURED_LOCK for line in found}
+    asked = {line.name for line in found if not is_own[line] and not line.constraint}
+    return tuple(line for line in found if not is_own[line] or line.name not in asked - {""})
 
 
 def _of(

@@ -92,7 +92,7 @@ class Replay:
     @cached_property
     def want(self) -> Want:
         """Read the files; raises AgentError for one that cannot be used."""
-        found = lines.read(self.files, self.extras, self.groups)
+        found = lines.without_captured(lines.read(self.files, self.extras, self.groups))
         base = self.place.baseline() or dists.installed(dists.folders(self.python))
         facts = key.facts(
             found, self.python, base, self.policy,

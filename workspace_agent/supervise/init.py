@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from workspace_agent.supervise.watch import Watch
+
 # Blocked from the first statement on, and taken one by one with sigtimedwait: a blocked signal
 # is kept for us even as PID 1, to which the kernel otherwise delivers no unhandled signal.
 EVERY = frozenset(_signal.valid_signals()) - {_signal.SIGKILL, _signal.SIGSTOP}
@@ -39,10 +41,10 @@ class Duty:
     *grace* is the time between a TERM and the KILL that follows it.
     """
 
-    __slots__ = ("_deadline", "_grace", "_paused", "_quirks", "_tty", "stopping")
+    __slots__ = ("_deadline", "_paused", "_quirks", "_tty", "grace", "stopping")
 
     def __init__(self, grace: float, tty: int = spawn.NO_TTY) -> None:
-        self._grace = grace
+        self.grace = grace
         self._tty = tty
         self._deadline: float | None = None
         # Giving the terminal up as its session's leader makes the kernel send us one HUP and one
@@ -66,7 +68,7 @@ class Duty:
             return [(LEND, 0), (SEND, number)]
         if number == _signal.SIGTERM and not self.stopping:
             self.stopping = True
-            self._deadline = now + self._grace
+            self._deadline = now + self.grace
         return [(SEND, number)]
 
     def on_stop(self, foreground: bool = False) -> list[tuple[str, int]]:
@@ -100,28 +102,38 @@ class Duty:
         return None if self._deadline is None else max(0.0, self._deadline - now)
 
 
-def attend(child: int, duty: Duty, also: Iterable[int] = EVERY) -> int:
+def attend(child: int, duty: Duty, also: Iterable[int] = EVERY, watch: Watch | None = None) -> int:
     """Be the init of *child* until it ends; returns the agent's exit code.
 
     Signals in *also* must be blocked. Every other child that ends is reaped on the way. After a
     TERM the rest of the group has what is left of the grace, too: a shell dies of the signal at
-    once, while the training that it started still writes its checkpoint.
+    once, while the training that it started still writes its checkpoint. What *watch* still has to
+    do is started before a TERM is passed on, and has no more time than the workload.
     """
     ended = None
     while True:
-        status = _reap(child, duty)
+        status = _reap(child, duty, watch)
         ended = status if ended is None else ended
         if ended is not None and not (duty.lingers() and _lives(child)):
             _act(child, duty.on_end())
+            if watch:
+                watch.finish(duty.grace)
             return exit_code(ended, stopping=duty.stopping)
         pause = duty.wait(monotonic())
         if ended is not None and pause is not None:
             pause = min(pause, _LOOK)
+        if watch:
+            look = watch.wait(monotonic())
+            pause = look if pause is None else min(pause, look)
         info = _signal.sigwaitinfo(also) if pause is None else _signal.sigtimedwait(also, pause)
         now = monotonic()
         if info is not None and info.si_signo != _signal.SIGCHLD:
+            if watch and info.si_signo == _signal.SIGTERM:
+                watch.on_term()
             _act(child, duty.on_signal(info.si_signo, now))
         _act(child, duty.on_time(now))
+        if watch:
+            watch.on_time(now)
 
 
 def _lives(group: int) -> bool:
@@ -132,7 +144,7 @@ def _lives(group: int) -> bool:
     return True
 
 
-def _reap(child: int, duty: Duty) -> int | None:
+def _reap(child: int, duty: Duty, watch: Watch | None) -> int | None:
     """Collect whoever ended; returns the wait status of *child* if it was among them."""
     ended = None
     while True:
@@ -146,6 +158,8 @@ def _reap(child: int, duty: Duty) -> int | None:
             _act(child, duty.on_stop(spawn.is_foreground()))
         elif pid == child:
             ended = status
+        elif watch and pid == watch.pid:
+            watch.on_exit(status)
 
 
 def _act(child: int, actions: list[tuple[str, int]]) -> None:
