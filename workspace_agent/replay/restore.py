@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from workspace_agent.host.room import room
+from workspace_agent.host.ticker import Ticker
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import size
 from workspace_agent.replay import dists, inplace, pack
@@ -45,7 +46,9 @@ class Restoring:
         if manifest is None:
             return False
         for memory in (manifest.size, 0):
-            began, top = time.monotonic(), self.place.clear(key, memory=memory)
+            began = time.monotonic()
+            with Ticker(tell, "making room for the environment"):
+                top = self.place.clear(key, memory=memory)
             if memory and not os.path.islink(top):
                 continue  # no room there: the next round is the same place
             try:
@@ -56,7 +59,7 @@ class Restoring:
                 if problem and problem.slug == "replay.damaged":
                     self.store.discard(key, self.boot_id)
                     return False
-                if not memory or (problem and problem.slug == _HUNG):
+                if not memory or (problem and problem.slug == HUNG):
                     raise
                 continue
             made = (manifest.dists, manifest.said, time.monotonic() - began, manifest.built_secs)
@@ -82,7 +85,7 @@ class Restoring:
             raise OSError(errno.ENOEXEC, os.strerror(errno.ENOEXEC), f"{top}/bin/python")
 
 
-_HUNG = "volume.not-responding"
+HUNG = "volume.not-responding"
 
 
 def _no_room(where: str, free: int, wanted: int) -> Problem:

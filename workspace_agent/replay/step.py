@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from workspace_agent.host.lease import Lease
+from workspace_agent.host.safe_root import SafeRoot
+from workspace_agent.host.ticker import Ticker
 from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, duration
@@ -17,7 +19,7 @@ from workspace_agent.replay import dists, inplace, key, lines, pack, redact
 from workspace_agent.replay.build import Builder
 from workspace_agent.replay.place import Mark, Place, site_of
 from workspace_agent.replay.publish import Publishing, not_stored
-from workspace_agent.replay.restore import Restoring
+from workspace_agent.replay.restore import HUNG, Restoring
 from workspace_agent.replay.store import Store, opened
 
 TYPE_CHECKING = False
@@ -136,8 +138,9 @@ class Replay:
             if self.place.mark(wanted) is None:
                 self._have(tell)
             self.place.use(wanted)
-        except (AgentError, OSError):
-            self.stopgap(tell)
+        except (AgentError, OSError) as error:
+            hangs = isinstance(error, AgentError) and error.problem.slug == HUNG
+            self.stopgap(tell, stored=not hangs)
             raise
 
     def _have(self, tell: Callable[[str], None]) -> None:
@@ -146,7 +149,8 @@ class Replay:
                 return
             if why := store.failed(self.want.key):
                 raise AgentError(_again(why))
-            lease = Lease(store.root, self.boot_id)
+            # A folder of its own: the lease outlives the look at the store.
+            lease = Lease(SafeRoot(os.dup(store.root.fd), store.root.path), self.boot_id)
             if self._turn(store, lease, tell) or not self._restored(store, self.want.key, tell):
                 self._build(store, lease, tell)
 
@@ -169,7 +173,8 @@ class Replay:
             lease.beat()
             tell(text)
 
-        top, builder = self.place.clear(wanted), self.builder
+        with Ticker(tell, "making room for the environment"):
+            top, builder = self.place.clear(wanted), self.builder
         try:
             old = inplace.files_of(self.python.site, self.want.base) if self.is_in_place else []
             found = builder.make(top, alive)
@@ -226,15 +231,10 @@ class Replay:
         site = self.python.site if self.is_in_place else ""
         return Restoring(store, self.place, self.boot_id, site).bring(wanted, tell)
 
-    def stopgap(self, tell: Callable[[str], None] = lambda _: None) -> None:
-        """Have the last good environment in use, or an empty one, where there is none."""
-        if self.place.mark(self.place.used()):
+    def stopgap(self, tell: Callable[[str], None] = lambda _: None, *, stored: bool = True) -> None:
+        """Have the last good environment in use, or an empty one, where none is *stored*."""
+        if self.place.mark(self.place.used()) or (stored and self._last_good(tell)):
             return
-        with suppress(OSError, AgentError), opened(self.volume, self.profile) as store:
-            last = store.current().get("current", "")
-            if last and last != self._wanted() and self._restored(store, last, tell):
-                self.place.use(last)
-                return
         if self.is_in_place:
             return  # the image's own packages are what there is
         with suppress(OSError, AgentError):
@@ -242,6 +242,14 @@ class Replay:
                 self.builder.bare(self.place.clear(BARE), tell)
                 self.place.commit(Mark(BARE, {}, is_stored=True))
             self.place.use(BARE)
+
+    def _last_good(self, tell: Callable[[str], None]) -> bool:
+        with suppress(OSError, AgentError), opened(self.volume, self.profile) as store:
+            last = store.current().get("current", "")
+            if last and last != self._wanted() and self._restored(store, last, tell):
+                self.place.use(last)
+                return True
+        return False
 
     def settle(self, tell: Callable[[str], None] = lambda _: None) -> Problem | None:
         """Put a new environment into the store. For a process beside the workload.
