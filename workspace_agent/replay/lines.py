@@ -6,6 +6,7 @@ installer then gets one flat file, wherever that lies.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from dataclasses import dataclass, replace
@@ -106,9 +107,14 @@ def read(
     or a script with inline metadata. Raises AgentError for what cannot be read.
     """
     seen: set[tuple[str, bool]] = set()
-    return tuple(
-        line for path in paths for line in _of(os.path.abspath(path), extras, groups, seen, False)
-    )
+    found: list[Line] = []
+    for path in paths:
+        try:
+            found += _of(os.path.abspath(path), extras, groups, seen, False)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # People's own files, and locks from the volume: anything may stand anywhere in them.
+            raise _unreadable(path, f"something in it is not what it should be: {error}") from error
+    return tuple(found)
 
 
 def without_captured(found: Sequence[Line]) -> tuple[Line, ...]:
@@ -154,6 +160,8 @@ def _text(path: str) -> str:
     data = files.read(os.path.realpath(path), _LIMIT)
     if data is None:
         raise _unreadable(path, "it is not there, not a regular file, or larger than 8 MiB")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")  # what `pip freeze >` writes in a shell of Windows
     return data.decode("utf-8-sig", "surrogateescape")
 
 
@@ -189,14 +197,18 @@ def _absolute(line: Line) -> Line:
     return line
 
 
+_OPTIONAL = "optional-dependencies"
+
+
 def _project(
     table: dict[str, Any], path: str, extras: Sequence[str], groups: Sequence[str]
 ) -> list[str]:
     project = table.get("project")
     project = project if isinstance(project, dict) else {}
     found = _strings(project.get("dependencies"), path)
+    known = {normal(one): value for one, value in (project.get(_OPTIONAL) or {}).items()}
     for extra in extras:
-        found += _strings((project.get("optional-dependencies") or {}).get(extra), path)
+        found += _strings(known.get(normal(extra)), path)
     for group in groups:
         found += _group(table.get("dependency-groups") or {}, group, path, [])
     return found
@@ -235,15 +247,22 @@ def _pinned(package: dict[str, Any], path: str) -> str:
     condition = f" ; {marker}" if marker else ""
     vcs, archive, folder = (package.get(kind) or {} for kind in ("vcs", "archive", "directory"))
     if vcs:
-        return f"{name} @ {vcs.get('type')}+{vcs.get('url')}@{vcs.get('commit-id')}{condition}"
+        return f"{name} @ {vcs['type']}+{vcs['url']}@{vcs['commit-id']}{_below(vcs)}{condition}"
     if archive.get("url"):
-        return f"{name} @ {archive['url']}{condition}"
-    if folder.get("path"):
-        return f"{name} @ file://{os.path.join(os.path.dirname(path), folder['path'])}{condition}"
+        return f"{name} @ {archive['url']}{_below(archive)}{condition}"
+    if local := folder.get("path") or archive.get("path"):
+        return f"{name} @ file://{os.path.join(os.path.dirname(path), local)}{condition}"
+    if "version" not in package:
+        raise _unreadable(path, f"the lock names no version of {name}")
     made = [package.get("sdist") or {}, *(package.get("wheels") or ())]
     digests = sorted({f"--hash=sha256:{found}" for one in made
                       if (found := (one.get("hashes") or {}).get("sha256"))})  # fmt: skip
-    return " ".join([f"{name}=={package.get('version')}{condition}", *digests])
+    return " ".join([f"{name}=={package['version']}{condition}", *digests])
+
+
+def _below(origin: dict[str, Any]) -> str:
+    folder = origin.get("subdirectory")
+    return f"#subdirectory={folder}" if folder else ""
 
 
 def _toml(text: str, path: str) -> dict[str, Any]:
