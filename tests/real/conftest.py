@@ -26,6 +26,7 @@ from agents import (
     is_over,
     wait_until,
 )
+from pods import Pods, can_contain
 from slow_volumes import Volume, mounted
 
 if TYPE_CHECKING:
@@ -120,3 +121,13 @@ def terminal(place: Place) -> Iterator[Callable[..., Terminal]]:
         one.process.kill()
         one.process.wait()
         os.close(one.master)
+
+
+@pytest.fixture
+def pods(tmp_path: Path) -> Iterator[Pods]:
+    can_contain()
+    made = Pods(tmp_path)
+    yield made
+    for pod in made.pods:
+        pod.process.kill()
+        pod.process.wait()
