@@ -20,7 +20,7 @@ from shutil import which
 from workspace_agent.host.flow import Flow
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.replay import unpack
+from workspace_agent.replay import tarball
 from workspace_agent.replay.store import TREE, Part
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ def count() -> int:
 
 def codec() -> str:
     """Return the best packer that is installed."""
-    return "zstd" if which("zstd") else "gzip"
+    return "zstd" if _has_tar("zstd") else "gzip"
 
 
 def pack(
@@ -138,9 +138,7 @@ def _pack(
         with open(listing, "wb") as handle:
             handle.write(names)
         stack.callback(os.unlink, listing)
-        tar = ("tar", "-c", "-f", "-", "-C", top, "--no-recursion", "--hard-dereference",
-               "--owner=0", "--group=0", "-T", listing)  # fmt: skip
-        flow = stack.enter_context(Flow([tar, _PACKERS[name]]))
+        flow = stack.enter_context(Flow(_packers(name, top, listing)))
         fd = into.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         stack.callback(os.close, fd)
         while piece := flow.read(_PIECE):
@@ -243,11 +241,27 @@ def _watch(flows: Sequence[_Unpacking], tell: Callable[[str], None]) -> None:
         time.sleep(_LOOK)
 
 
+def _packers(name: str, top: str, listing: str) -> list[tuple[str, ...]]:
+    if not _has_tar(name):
+        return [(sys.executable, "-I", "-S", tarball.__file__, "pack", name, top, listing)]
+    tar = ("tar", "-c", "-f", "-", "-C", top, "--no-recursion", "--hard-dereference", "--owner=0",
+           "--group=0", "-T", listing)  # fmt: skip
+    return [tar, _PACKERS[name]]
+
+
 def _unpackers(name: str, top: str) -> list[tuple[str, ...]]:
-    if which("tar") and name in _UNPACKERS and which(_UNPACKERS[name][0]):
-        # Without times: nothing looks at them, not even the bytecode, and each costs a call.
-        return [_UNPACKERS[name], ("tar", "-x", "-o", "-m", "-f", "-", "-C", top)]
-    return [(sys.executable, "-I", "-S", unpack.__file__, name, top)]
+    if not _has_tar(name):
+        return [(sys.executable, "-I", "-S", tarball.__file__, "unpack", name, top)]
+    # Without times: nothing looks at them, not even the bytecode, and each costs a call.
+    tar = ("tar", "-x", "-o", "-m", "--no-same-permissions", "-f", "-", "-C", top)
+    return [_UNPACKERS[name], tar]
+
+
+def _has_tar(name: str) -> bool:
+    """Say whether there are GNU tar, whose options these are, and the packer *name*."""
+    tar = which("tar")
+    is_gnu = tar and os.path.basename(os.path.realpath(tar)) != "busybox"
+    return bool(is_gnu and which(name))
 
 
 def _tree(source: SafeRoot) -> Tree:
