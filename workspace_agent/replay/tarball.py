@@ -15,7 +15,7 @@ from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO
+    from typing import Any
 
 
 def pack(_: str, top: str, listing: str) -> None:
@@ -51,13 +51,12 @@ def unpack(codec: str, top: str) -> None:
         pass  # what the packer knows of the whole is at its end
 
 
-def _opened(codec: str) -> IO[bytes]:
+def _opened(codec: str) -> Any:
     if codec == "gzip":
         return gzip.GzipFile(fileobj=sys.stdin.buffer)
     from compression import zstd  # type: ignore[import-not-found]  # Python 3.14 and newer
 
-    found: IO[bytes] = zstd.open(sys.stdin.buffer)
-    return found
+    return zstd.open(sys.stdin.buffer)
 
 
 if __name__ == "__main__":
