@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from workspace_agent import consult
-from workspace_agent.app import engine, homes, session
+from workspace_agent.app import engine, homes
 from workspace_agent.app.boot import workspace_steps
 from workspace_agent.app.engine import Opening
 from workspace_agent.app.perform import Performance
 from workspace_agent.config.schema import HomeSection, Profile
+from workspace_agent.host import asking
 from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.steps.upgrade import HomeUpgrade
@@ -170,6 +171,6 @@ def test_a_long_look_at_the_images_defaults_is_heard_of(
 def test_no_verb_waits_for_a_hung_volume() -> None:
     never = threading.Event()
 
-    assert "an answer" == session.in_time(lambda: "an answer", 60)
-    assert session.in_time(lambda: str(never.wait()), 0.01) is None
+    assert "an answer" == asking.in_time(lambda: "an answer", 60)
+    assert asking.in_time(lambda: str(never.wait()), 0.01) is None
     never.set()

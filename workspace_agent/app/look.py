@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from workspace_agent.app import homes, private
-from workspace_agent.app.session import Session, Told, in_time, running
+from workspace_agent.app.session import Session, Told, running
+from workspace_agent.host.asking import in_time
 from workspace_agent.model import layout
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import duration

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app.engine import Opening, open_boot
 from workspace_agent.host import files, mounts, runtime
+from workspace_agent.host.asking import in_time
 from workspace_agent.model import layout
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from workspace_agent.config.schema import Profile
 
@@ -101,32 +100,6 @@ def _hung(secs: float) -> Problem:
         f"no answer for {duration(secs)}",
         "look at the volume's server or the node's mount",
     )
-
-
-def in_time(ask: Callable[[], str], secs: float) -> str | None:
-    """Return what *ask* says, None when it takes longer: the volume may hang, we must not.
-
-    A child asks: no thread or process that waits for a hung volume can be ended. It has none of
-    our descriptors, or whoever reads what we print would wait for it too.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.closerange(0, 3)
-            os.write(writer, os.fsencode(ask())[: select.PIPE_BUF])
-        finally:
-            os._exit(0)
-    os.close(writer)
-    try:
-        if not select.select([reader], [], [], secs)[0]:
-            os.kill(child, signal.SIGKILL)
-            return None
-        answer = os.fsdecode(os.read(reader, select.PIPE_BUF))
-        os.waitpid(child, 0)
-        return answer
-    finally:
-        os.close(reader)
 
 
 def running(agent: Mapping[str, Any] | None) -> bool:

@@ -11,9 +11,11 @@ import os
 import re
 import time
 from contextlib import suppress
+from functools import partial
 from shutil import which
 
 from workspace_agent.host import command, files
+from workspace_agent.host.asking import in_time
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.replay.rules import Card, Cards, numbers
@@ -52,10 +54,6 @@ _NAMES = (
 )  # fmt: skip
 
 
-# More than a boot ever has open; the limit of a container may be a thousand million.
-_DESCRIPTORS = 4096
-
-
 def known(runtime: str, environ: Mapping[str, str]) -> Cards:
     """Return the cards as this boot has found them; the first to ask looks."""
     path = f"{runtime}/{layout.CARDS}"
@@ -80,8 +78,12 @@ def find(
     )
     for ask, limit in asks:
         with suppress(OSError, ValueError, TypeError, KeyError):
-            return _cards(json.loads(_asked(ask, limit)))
+            return _cards(json.loads(in_time(partial(_said, ask), limit) or ""))
     return Cards()
+
+
+def _said(ask: Callable[[], Answer]) -> str:
+    return dumps(ask())
 
 
 def _plain(found: Cards) -> Answer:
@@ -111,49 +113,6 @@ def _told(text: str) -> Cards:
     cards = tuple(Card("", one) for one in first.split(",") if re.match(r"\d", one))
     driver = more.get("driver", "")
     return Cards(cards, driver, more.get("cuda") or _newest(driver), "told")
-
-
-def _asked(ask: Callable[[], Answer], limit: float) -> bytes:
-    """Return what *ask* finds in a child, as JSON; nothing when it fails or takes too long."""
-    import select
-    import signal
-
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _answer(ask, writer)
-    os.close(writer)
-    data, until = b"", time.monotonic() + limit
-    try:
-        while select.select([reader], [], [], max(0.0, until - time.monotonic()))[0]:
-            if not (more := os.read(reader, 1 << 16)):
-                return data
-            data += more
-        return b""
-    finally:
-        os.close(reader)
-        os.kill(child, signal.SIGKILL)
-        _buried(child)
-
-
-def _answer(ask: Callable[[], Answer], writer: int) -> None:
-    """Be the child; never returns. It keeps nothing open that somebody waits to see closed."""
-    try:
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd, number in ((writer, 0), (null, 1), (null, 2)):
-            os.dup2(fd, number)
-        os.closerange(3, _DESCRIPTORS)
-        os.write(0, dumps(ask()).encode())
-    finally:
-        os._exit(0)
-
-
-def _buried(child: int) -> None:
-    """Reap *child*, unless the kernel does not let go of it: then whoever comes after us does."""
-    for _ in range(20):
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return
-        time.sleep(0.005)
 
 
 def _nvml(library: str) -> Answer:
