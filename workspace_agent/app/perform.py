@@ -79,8 +79,8 @@ class Performance:
         if opening.trouble is None:
             if not self._dry_run:
                 replays.relock(profile, facts)
-            self.packages = replays.step_of(profile, facts, self.recipe, notes.append)
-            step = self.packages or replays.each_boot(profile, facts, self.recipe)
+            step = replays.step_of(profile, facts, self.recipe, notes.append)
+            self.packages = replays.kept(step)
         report = replace(report, notes=tuple(notes))
         if step is None:
             return self._rest(report)

@@ -134,10 +134,14 @@ def _step(session: Session) -> Iterator[Replay]:
     opening = session.open(dry_run=True)
     recipe, _ = recipe_for(opening.profile, opening.facts, Report())
     notes: list[Problem] = []
-    step = replays.step_of(opening.profile, opening.facts, recipe, notes.append)
+    found = replays.step_of(opening.profile, opening.facts, recipe, notes.append)
+    step = replays.kept(found)
     if step is None:
         if notes:
             raise AgentError(notes[-1])
+        if found:
+            what = "`replay.mode` is `pip-each-boot`: nothing is stored, and nothing planned"
+            raise AgentError(Problem("replay.nothing", what, fix="set it to `overlay`"))
         fix = "put a requirements.txt at the volume's root, or name files by `[[requirements]]`"
         raise AgentError(Problem("replay.nothing", "nothing asks for packages", fix=fix))
     if step.refresh == step.boot_id:  # as this boot has looked them up

@@ -47,12 +47,12 @@ def step_of(
     facts: Facts,
     recipe: Recipe,
     note: Callable[[Problem], None] = lambda _: None,
-) -> Replay | None:
+) -> Replay | PipEachBoot | None:
     """Return the step, or None where nothing asks for packages. *note* hears what is not right.
 
     What it runs has the environment of the workload that *recipe* makes.
     """
-    if profile.replay.mode in ("off", "pip-each-boot") or profile.replay.trust == "never":
+    if profile.replay.mode == "off" or profile.replay.trust == "never":
         return None
     env = environ(facts, recipe)
     found = chosen(profile, facts, env)
@@ -63,31 +63,55 @@ def step_of(
         note(one)
     if not found.files:
         return None
-    from workspace_agent.replay import key, place, step  # most boots have no use for them
-
-    token = {"daily": time.strftime("%Y-%m-%d", time.gmtime()), "boot": facts.boot_id}
     try:
-        asked = _without_lock(found, facts, env)
+        found = replace(found, files=_without_lock(found, facts, env))
     except AgentError as error:
         note(error.problem)
         return None
+    if profile.replay.mode == "pip-each-boot":
+        return _each_boot(found, profile, facts, env)
+    return _replay(found, profile, facts, env)
+
+
+def _replay(found: Choice, profile: Profile, facts: Facts, env: Mapping[str, str]) -> Replay:
+    from workspace_agent.replay import key, place, step  # most boots have no use for them
+
+    wish = profile.replay
+    token = {"daily": time.strftime("%Y-%m-%d", time.gmtime()), "boot": facts.boot_id}
     return step.Replay(
-        files=asked,
+        files=found.files,
         place=place.find(facts.environ, facts.uid, facts.system, facts.runtime),
         volume=facts.volume.path,
         python=facts.python,
-        policy=key.Policy(
-            profile.replay.mode, profile.replay.on_conflict, profile.replay.protected
-        ),
+        policy=key.Policy(wish.mode, wish.on_conflict, wish.protected),
         env=env,
-        logs=f"{facts.runtime}/logs",
+        logs=f"{facts.runtime}/{layout.LOGS}",
         boot_id=facts.boot_id,
         rule=found.rule,
         extras=found.extras,
         groups=found.groups,
         why=found.why,
+        only_pinned=wish.trust == "pinned",
+        refresh=token.get(wish.refresh, ""),
+    )
+
+
+def _each_boot(
+    found: Choice, profile: Profile, facts: Facts, env: Mapping[str, str]
+) -> PipEachBoot:
+    from workspace_agent.replay import each_boot, place
+
+    top = place.find(facts.environ, facts.uid, facts.system, facts.runtime).top
+    return each_boot.PipEachBoot(
+        files=found.files,
+        extras=found.extras,
+        groups=found.groups,
+        python=facts.python.executable,
+        options=profile.replay.options,
         only_pinned=profile.replay.trust == "pinned",
-        refresh=token.get(profile.replay.refresh, ""),
+        env=env,
+        log=f"{facts.runtime}/{layout.LOGS}/replay.log",
+        mark=f"{top}/each-boot",
     )
 
 
@@ -212,22 +236,9 @@ def settle(facts: Facts, step: Replay | None) -> tuple[Problem, ...]:
     return tuple(problem for problem in (wrong, step.settle()) if problem)
 
 
-def each_boot(profile: Profile, facts: Facts, recipe: Recipe) -> PipEachBoot | None:
-    """Return the step of mode `pip-each-boot`, where a file asks for packages."""
-    env = environ(facts, recipe)
-    if profile.replay.mode != "pip-each-boot" or profile.replay.trust == "never":
-        return None
-    found = chosen(profile, facts, env)
-    if not found.files or not facts.python.executable:
-        return None
-    from workspace_agent.replay import each_boot, place
-
-    top = place.find(facts.environ, facts.uid, facts.system, facts.runtime).top
-    log = f"{facts.runtime}/{layout.LOGS}/replay.log"
-    options = profile.replay.options
-    return each_boot.PipEachBoot(
-        found.files, facts.python.executable, options, env, log, f"{top}/each-boot"
-    )
+def kept(step: Step | None) -> Replay | None:
+    """Return *step* if it is the one whose packages lie in an environment."""
+    return None if step is None or not hasattr(step, "place") else step  # type: ignore[return-value]
 
 
 def kernel(facts: Facts, step: Replay | None) -> tuple[Step, ...]:

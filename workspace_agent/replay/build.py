@@ -10,7 +10,7 @@ from shutil import which
 from workspace_agent.host import command, files
 from workspace_agent.host.room import room
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.replay import dists, plan, settings, weigh
+from workspace_agent.replay import dists, lines, plan, settings, weigh
 from workspace_agent.replay.place import site_of
 from workspace_agent.replay.redact import anonymous, redacted
 
@@ -98,7 +98,7 @@ class Builder:
         """Return what has to be added; *top* is the environment, for pip, which has to see it."""
         os.makedirs(self.work, 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
-        asked = self._asked()
+        asked = lines.write(self.lines, f"{self.work}/asked")
         wanted = self._by_uv(asked, top, tell) if self._uv else None
         if wanted is None:
             wanted = self._by_pip(asked, top, tell)
@@ -156,17 +156,6 @@ class Builder:
         if "pip" in self.base and layered:
             for name in ("pip", "pip3"):
                 files.commit(f"{top}/bin/{name}", _PIP, 0o755)
-
-    def _asked(self) -> list[str]:
-        """Write what is asked for as files of ours; returns the options that name them."""
-        asked = []
-        for option, bound in (("-r", False), ("-c", True)):
-            text = plan.as_asked(self.lines, constraints=bound)
-            path = f"{self.work}/asked{option}.txt"
-            if text or not bound:
-                files.commit(path, text, 0o600)
-                asked += [option, path]
-        return asked
 
     def _by_uv(
         self, asked: Sequence[str], top: str, tell: Callable[[str], None]

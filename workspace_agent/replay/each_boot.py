@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from workspace_agent.host import command, files
 from workspace_agent.model.outcome import Check, Ok, Todo
 from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.replay import lines
 from workspace_agent.replay.redact import redacted, values
 
 TYPE_CHECKING = False
@@ -25,14 +26,17 @@ _NEEDLESS = {
 
 @dataclass(frozen=True)
 class PipEachBoot:
-    """Run `pip install` with *options* and *files* into *python*, once in this container.
+    """Run `pip install` with *options* and what *files* ask for into *python*, once in a container.
 
     *mark* is where that is noted.
     """
 
     files: tuple[str, ...]
+    extras: tuple[str, ...]
+    groups: tuple[str, ...]
     python: str
     options: tuple[str, ...]
+    only_pinned: bool
     env: Mapping[str, str]
     log: str
     mark: str
@@ -51,7 +55,8 @@ class PipEachBoot:
         """Run it; raises AgentError when pip fails."""
         os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(self.mark), exist_ok=True)
-        named = [word for path in self.files for word in ("-r", path)]
+        found = lines.followed(self.files, self.extras, self.groups, only_pinned=self.only_pinned)
+        named = lines.write(found, f"{self.mark}-")
         argv = [self.python, "-m", "pip", "install", *self.options, *named]
         # An older pip does not know the option, and does not mind the variable.
         env = {**self.env, "PIP_BREAK_SYSTEM_PACKAGES": "1"}

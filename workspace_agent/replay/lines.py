@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.replay.redact import redacted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +75,36 @@ class Line:
         """Where it stands, for people."""
         name = os.path.basename(self.file)
         return f"{name}:{self.number}" if self.number else name
+
+
+def followed(
+    paths: Sequence[str],
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    *,
+    only_pinned: bool,
+) -> tuple[Line, ...]:
+    """Return what `read` does, without what a person's own file asks for as well as the list of
+    what was installed by hand. Raises AgentError, too, for a version that is left open although
+    *only_pinned* ones are trusted.
+    """
+    found = without_captured(read(paths, extras, groups))
+    if only_pinned and (open_ones := loose(found)):
+        raise AgentError(_not_pinned(open_ones))
+    return found
+
+
+def write(found: Sequence[Line], prefix: str) -> list[str]:
+    """Write what is asked for as one flat file, and what bounds it as another, named by *prefix*;
+    returns the options that name them to an installer. They may hold credentials.
+    """
+    named = []
+    for option, bound in (("-r", False), ("-c", True)):
+        text = "".join(f"{line.text}\n" for line in found if line.constraint is bound)
+        if text or not bound:
+            files.commit(f"{prefix}{option}.txt", text, 0o600)
+            named += [option, f"{prefix}{option}.txt"]
+    return named
 
 
 def loose(found: Sequence[Line]) -> tuple[Line, ...]:
@@ -295,4 +326,14 @@ def _unreadable(path: str, why: str) -> AgentError:
             "mend the file; the next boot reads it again",
             path,
         )
+    )
+
+
+def _not_pinned(loose: Sequence[Line]) -> Problem:
+    return Problem(
+        "replay.not-pinned",
+        f"{loose[0].place} names no one version: {redacted(loose[0].text)}",
+        "`replay.trust` is `pinned`" + (f"; so do {len(loose) - 1} more" if loose[1:] else ""),
+        "write `==` and a version, or a hash, or set `replay.trust` to `always`",
+        loose[0].file,
     )

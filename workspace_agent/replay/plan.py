@@ -139,8 +139,3 @@ def as_requirements(plan: Plan, lines: Sequence[Line]) -> str:
         if version and name not in named
     ]
     return "".join(f"{one}\n" for one in (*options, *own, *pins))
-
-
-def as_asked(lines: Sequence[Line], *, constraints: bool) -> str:
-    """Return what the user asks for as one flat file, or the *constraints* on it."""
-    return "".join(f"{line.text}\n" for line in lines if line.constraint is constraints)

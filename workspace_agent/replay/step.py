@@ -24,7 +24,7 @@ from workspace_agent.replay.store import Store, opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from workspace_agent.host.interpreter import Interpreter
@@ -94,16 +94,13 @@ class Replay:
     @cached_property
     def want(self) -> Want:
         """Read the files; raises AgentError for one that cannot be used."""
-        found = lines.without_captured(lines.read(self.files, self.extras, self.groups))
+        found = lines.followed(self.files, self.extras, self.groups, only_pinned=self.only_pinned)
         base = self.place.baseline() or dists.installed(dists.folders(self.python))
         facts = key.facts(
             found, self.python, base, self.policy,
             environ=self.env, rule=self.rule, place=self.place.top,
         )  # fmt: skip
-        loose = lines.loose(found)
-        if loose and self.only_pinned:
-            raise AgentError(_not_pinned(loose))
-        if loose and self.refresh:
+        if self.refresh and lines.loose(found):
             facts["refresh"] = self.refresh
         return Want(key.digest(facts), facts, found, base)
 
@@ -324,16 +321,6 @@ _NO_PYTHON = Problem(
     "PATH leads to none, or to a launcher that alone knows which one it starts",
     "put a python3 on the image's PATH, or set `replay.mode` to `off`",
 )
-
-
-def _not_pinned(loose: Sequence[Line]) -> Problem:
-    return Problem(
-        "replay.not-pinned",
-        f"{loose[0].place} names no one version: {redact.redacted(loose[0].text)}",
-        "`replay.trust` is `pinned`" + (f"; so do {len(loose) - 1} more" if loose[1:] else ""),
-        "write `==` and a version, or a hash, or set `replay.trust` to `always`",
-        loose[0].file,
-    )
 
 
 def _again(why: str) -> Problem:
