@@ -24,7 +24,8 @@ class Flow:
     """Commands joined by pipes: the first reads *stdin* if it is given, and the last writes to us,
     or to nobody then.
 
-    A context; who leaves it early ends them. Raises OSError when one cannot be started.
+    They speak English, and what they make is for everybody to read. A context; who leaves it early
+    ends them. Raises OSError when one cannot be started.
     """
 
     def __init__(self, argvs: Sequence[Sequence[str]], *, stdin: int = subprocess.DEVNULL) -> None:
@@ -34,7 +35,10 @@ class Flow:
         for number, argv in enumerate(argvs, 1):
             to_nobody = stdin != subprocess.DEVNULL and number == len(argvs)
             out = subprocess.DEVNULL if to_nobody else subprocess.PIPE
-            child = subprocess.Popen(argv, stdin=feed, stdout=out, stderr=self._said)
+            child = subprocess.Popen(
+                argv, stdin=feed, stdout=out, stderr=self._said, umask=0o022,
+                env={**os.environ, "LC_ALL": "C"},
+            )  # fmt: skip
             if self._children and (pipe := self._children[-1].stdout):
                 pipe.close()  # or nobody would see the end of who comes after it
             self._children.append(child)

@@ -6,6 +6,7 @@ so that no part can be led outside by a link that another one made.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -46,6 +47,10 @@ _LOOK = 0.02
 
 # A list of ten million names; more is not an environment.
 _TREE = 256 << 20
+
+# What is said where the disk is to blame that is unpacked to; anything else is about the part.
+_OF_THE_DISK = ("No space left", "quota", "Read-only", "Permission denied", "not permitted",
+                "put/output error", "Cannot allocate", "Too many open")  # fmt: skip
 
 _PACKERS = {"zstd": ("zstd", "-q", "-3", "-T1", "-c"), "gzip": ("gzip", "-1", "-c")}
 _UNPACKERS = {"zstd": ("zstd", "-q", "-dc"), "gzip": ("gzip", "-dc")}
@@ -131,7 +136,7 @@ def _pack(
     name: str,
     tell: Callable[[str], None],
 ) -> Part:
-    names = "".join(f"{path}\n" for path in paths).encode("utf-8", "surrogateescape")
+    names = "".join(f"{path}\0" for path in paths).encode("utf-8", "surrogateescape")
     listing = into.path and f"{top}.{part}"
     sha256, size = hashlib.sha256(), 0
     with ExitStack() as stack:
@@ -171,7 +176,7 @@ def restore(
     is worth nothing.
     """
     tree = _tree(source)
-    for path in tree.folders:
+    for path in sorted(tree.folders):
         with suppress(FileExistsError):  # in place, folders are shared
             os.mkdir(f"{top}/{path}")
     with ExitStack() as stack:
@@ -182,7 +187,7 @@ def restore(
             flows.append(flow)
         _watch(flows, tell)
         for flow, part in zip(flows, parts, strict=True):
-            if not flow.ended_well():
+            if not flow.ended_well() or flow.why:  # tar only warns of a name that leads outside
                 raise AgentError(flow.problem(part))
     for path, target in tree.links.items():
         with suppress(FileNotFoundError):
@@ -194,7 +199,12 @@ class _Unpacking(Flow):
     """One part on its way into the folder *top*."""
 
     def __init__(self, source: SafeRoot, part: Part, name: str, top: str) -> None:
-        self._fd = source.open(part.name, os.O_RDONLY)
+        try:
+            self._fd = source.open(part.name, os.O_RDONLY)
+        except OSError as error:  # removed by another pod, or a link, or a socket
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+                raise AgentError(damaged(part.name)) from error
+            raise
         self.whole, self._asked = part.bytes, 0
         try:
             if os.fstat(self._fd).st_size != part.bytes:
@@ -222,9 +232,11 @@ class _Unpacking(Flow):
         sha256 = hashlib.sha256()
         while piece := os.read(self._fd, _PIECE):
             sha256.update(piece)
-        if sha256.hexdigest() != part.sha256:
+        said = self.why
+        is_ours = not said or any(word in said for word in _OF_THE_DISK)
+        if sha256.hexdigest() != part.sha256 or not is_ours:
             return damaged(part.name)
-        return _broken("unpacking", self.why)
+        return _broken("unpacking", said)
 
 
 def _watch(flows: Sequence[_Unpacking], tell: Callable[[str], None]) -> None:
@@ -245,7 +257,7 @@ def _packers(name: str, top: str, listing: str) -> list[tuple[str, ...]]:
     if not _has_tar(name):
         return [(sys.executable, "-I", "-S", tarball.__file__, "pack", name, top, listing)]
     tar = ("tar", "-c", "-f", "-", "-C", top, "--no-recursion", "--hard-dereference", "--owner=0",
-           "--group=0", "-T", listing)  # fmt: skip
+           "--group=0", "--no-unquote", "--null", "-T", listing)  # fmt: skip
     return [tar, _PACKERS[name]]
 
 
@@ -261,24 +273,34 @@ def _has_tar(name: str) -> bool:
     """Say whether there are GNU tar, whose options these are, and the packer *name*."""
     tar = which("tar")
     is_gnu = tar and os.path.basename(os.path.realpath(tar)) != "busybox"
-    return bool(is_gnu and which(name))
+    return bool(is_gnu and name in _PACKERS and which(name))
 
 
 def _tree(source: SafeRoot) -> Tree:
     data = source.read(TREE, 16 << 20)
-    with suppress(ValueError, OSError, EOFError, TypeError, AttributeError):
+    with suppress(ValueError, OSError, EOFError, TypeError, AttributeError, KeyError):
         import io
 
         with gzip.open(io.BytesIO(data or b"")) as packed:
             found = json.loads(packed.read(_TREE))
-        tree = Tree(found["folders"], found["links"], [])
-        if all(_is_inside(path) for path in (*tree.folders, *tree.links)):
+        tree = Tree(found["folders"], dict(found["links"]), [])
+        if all(map(_is_name, tree.links.values())) and _is_inside(tree):
             return tree
     raise AgentError(damaged(TREE))
 
 
-def _is_inside(path: str) -> bool:
-    return not {"", ".", ".."} & set(path.split("/")) and "\0" not in path
+def _is_inside(tree: Tree) -> bool:
+    """Say whether each name is below the top, in a folder of the tree and not behind a link."""
+    known = {"", *tree.folders}
+    return not known & tree.links.keys() and all(
+        _is_name(path) and not {"", ".", ".."} & set(path.split("/"))
+        and path.rpartition("/")[0] in known
+        for path in (*tree.folders, *tree.links)
+    )  # fmt: skip
+
+
+def _is_name(path: str) -> bool:
+    return 0 < len(os.fsencode(path)) < 4096 and "\0" not in path
 
 
 def damaged(name: str) -> Problem:
@@ -286,7 +308,7 @@ def damaged(name: str) -> Problem:
     return Problem(
         "replay.damaged",
         f"the stored environment is damaged: {name}",
-        "it is shorter than it was, or its digest is another one",
+        "it is not there, or not what it was when it was written",
         "it is set aside, and built anew",
     )
 

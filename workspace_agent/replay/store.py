@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -34,6 +35,8 @@ _LIMIT = 4 << 20
 
 # How many environments of one interpreter are kept beside the one in use and the one before it.
 _KEEP = 1
+
+_PART = re.compile(r"part-[0-9]{2,4}")
 
 # A failed build is not tried again at every boot; its reason may have gone by then.
 RETRY_AFTER = 3600.0
@@ -86,16 +89,22 @@ class Manifest:
             made = cls(**found)
             numbers = (made.files, made.size, made.built_secs)
             tables = isinstance(made.facts, dict) and isinstance(made.dists, dict)
-            if tables and all(type(number) in (int, float) for number in numbers):
+            words = (made.codec, made.made, *made.dists.values())
+            if tables and all(map(_is_sane, numbers)) and all(isinstance(w, str) for w in words):
                 return made
         return None
 
 
 def _part(value: Mapping[str, Any]) -> Part:
     part = Part(**value)
-    if not part.name.startswith("part-") or "/" in part.name or type(part.bytes) is not int:
+    if not _PART.fullmatch(part.name) or type(part.bytes) is not int or not _is_sane(part.bytes):
         raise ValueError
     return part
+
+
+def _is_sane(number: float) -> bool:
+    """Say whether *number* can be a size or a time; JSON also has infinite ones, and huge ones."""
+    return type(number) in (int, float) and 0 <= number < 1 << 60
 
 
 @dataclass(frozen=True)
@@ -130,9 +139,10 @@ class Store:
                 self.root.rename(stage, key, folder)
             except OSError:
                 # Another pod's, most likely; and a file server that was asked twice says so too.
-                if self.manifest(key) is None:
-                    raise
-                return False
+                if self.manifest(key) is not None:
+                    return False
+                self.discard(key, stage.removeprefix(_TMP))  # nobody can use what stands there
+                self.root.rename(stage, key, folder)
             files.sync_dir("", folder.fd)
         return True
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 def pack(_: str, top: str, listing: str) -> None:
     """Write the files that *listing* names below *top* to standard output, by gzip."""
     with (
-        open(listing, encoding="utf-8", errors="surrogateescape") as names,
+        open(listing, encoding="utf-8", errors="surrogateescape", newline="") as names,
         gzip.GzipFile(fileobj=sys.stdout.buffer, mode="wb", compresslevel=1) as packed,
         tarfile.open(fileobj=packed, mode="w|") as members,
     ):
-        for name in map(str.rstrip, names):
+        for name in filter(None, names.read().split("\0")):
             with open(f"{top}/{name}", "rb") as content:
                 member = members.gettarinfo(arcname=name, fileobj=content)
                 member.type, member.uid, member.gid = tarfile.REGTYPE, 0, 0
@@ -34,19 +34,19 @@ def pack(_: str, top: str, listing: str) -> None:
 
 
 def unpack(codec: str, top: str) -> None:
-    """Read standard input into the folder *top*: regular files and nothing else."""
+    """Read standard input into the folder *top*: regular files, and not what has anything else."""
     packed = _opened(codec)
     with tarfile.open(fileobj=packed, mode="r|") as members:
         for member in members:
-            inside = not {"", ".", ".."} & set(member.name.split("/"))
-            content = members.extractfile(member) if member.isreg() and inside else None
-            if content is not None:
-                path = f"{top}/{member.name}"
-                with suppress(FileNotFoundError):
-                    os.unlink(path)
-                with open(path, "xb") as target:
-                    shutil.copyfileobj(content, target, 1 << 20)
-                os.chmod(path, member.mode & 0o755)
+            content = members.extractfile(member) if member.isreg() else None
+            if content is None or {"", ".", ".."} & set(member.name.split("/")):
+                sys.exit(f"{member.name!r} is not one of ours")
+            path = f"{top}/{member.name}"
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            with open(path, "xb") as target:
+                shutil.copyfileobj(content, target, 1 << 20)
+            os.chmod(path, member.mode & 0o755)
     while packed.read(1 << 20):
         pass  # what the packer knows of the whole is at its end
 
