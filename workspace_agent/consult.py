@@ -13,9 +13,10 @@ import os
 import select
 from time import monotonic
 
+from workspace_agent.host import installing
 from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.model.recipe import path_beside
-from workspace_agent.supervise import init
+from workspace_agent.supervise import init, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,16 +74,26 @@ def consult(boot: Boot, mask: set[int]) -> int | None:
     return None
 
 
-def capture(boot: Boot, mask: set[int], told: Callable[[], None], last: bool) -> int:
-    """Note what was installed by hand, in a child of PID 1; returns its exit code."""
+def capture(boot: Boot, mask: set[int], told: Callable[[], bool], last: bool) -> int:
+    """Note what was installed by hand, in a child of PID 1; returns its exit code.
+
+    *told* is called once it is known who is at work, and says whether that was in time: before the
+    TERM. *last* is the end of the pod.
+    """
     if boot.lock >= 0:
         os.close(boot.lock)
     os.setsid()
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    busy = installing.installer()
+    if not told() and last:
+        busy = busy or "perhaps an installer: the machine was too busy to see"
+    if busy and not last:
+        return watch.NOT_NOW
+    os.nice(0 if last else 10)
     from workspace_agent.app.captures import work
 
-    return work(boot, told, last)
+    return work(boot, busy)
 
 
 def _take(boot: Boot, answer: Mapping[str, Any]) -> None:

@@ -202,7 +202,7 @@ def _watch(boot: Boot, mask: set[int]) -> watch.Watch | None:
     """Keep an eye on what is installed by hand, in folders that cannot hang us."""
     folders = [one for one in boot.watch if mounts.kind(one, boot.mounts) in _LOCAL]
 
-    def work(told: Callable[[], None], last: bool) -> int:
+    def work(told: Callable[[], bool], last: bool) -> int:
         from workspace_agent.consult import capture  # in a child: nothing of it stays here
 
         return capture(boot, mask, told, last)

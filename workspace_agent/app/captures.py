@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app import replays
+from workspace_agent.app.engine import open_boot
 from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
@@ -16,11 +17,8 @@ from workspace_agent.replay import captured, dists, inplace, offers, place
 from workspace_agent.replay.capture import look
 from workspace_agent.replay.captured import Captured, Texts
 from workspace_agent.replay.store import opened
-from workspace_agent.supervise import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile
     from workspace_agent.start import Boot
@@ -38,26 +36,17 @@ class Found:
     now: Captured
 
 
-def work(boot: Boot, told: Callable[[], None], last: bool) -> int:
-    """Be PID 1's child: note what was installed by hand, and return the exit code.
+def work(boot: Boot, busy: str) -> int:
+    """Be PID 1's child: note what was installed by hand; returns the exit code.
 
-    *told* is called once it is known who is at work; *last* is the end of the pod.
+    *busy* is an installer that is at work while the pod ends.
     """
-    from workspace_agent.replay.installing import installer
-
-    busy = installer()
-    told()
-    if busy and not last:
-        return watch.NOT_NOW
-    from workspace_agent.app.engine import open_boot
-
-    os.nice(0 if last else 10)
     opening = open_boot(boot.environ, boot.mounts, root=boot.root, runtime=boot.runtime,
                         container=boot.container)  # fmt: skip
-    if opening.facts.volume.note or not files.is_folder(layout.state(opening.facts.volume.path)):
+    if not files.is_folder(layout.state(opening.facts.volume.path)):
         return 0
     try:
-        note(opening.profile, opening.facts, busy)
+        note(opening.facts, busy)
     except OSError as error:
         for line in not_captured(error).lines("degraded"):
             boot.say(line)
@@ -65,37 +54,48 @@ def work(boot: Boot, told: Callable[[], None], last: bool) -> int:
     return 0
 
 
-def note(profile: Profile, facts: Facts, busy: str = "", *, dry_run: bool = False) -> Found:
-    """Look, and write what differs; raises OSError. While *busy* is at work only that is noted."""
-    here = _place(facts)
-    with opened(facts.volume.path, facts.python.abi, make=not dry_run) as store:
-        before = Texts.read(store.root)
-        was = Captured.parsed(before.json)
-        if busy:
-            now, seen = replace(was, interrupted=busy), _seen(here)
-            after = replace(before, json=now.to_json().encode())
-        else:
-            now, seen = _looked(facts, here, before, was)
-            text = captured.listed(before.listed, was, now)
-            json = None if now == Captured() else now.to_json().encode()
-            after = Texts(text, captured.locked(text, now), json)
-        if not dry_run:
+def note(facts: Facts, busy: str = "", *, dry_run: bool = False, clear: bool = False) -> Found:
+    """Look, and write what differs; raises OSError. While *busy* is at work only that is noted.
+
+    With *clear* what was interrupted before is told, and forgotten.
+    """
+    here, before = _place(facts), _texts(facts)
+    was, old = Captured.parsed(before.json), _seen(here)
+    if busy:
+        now, seen = replace(was, interrupted=busy), old
+        after = replace(before, json=now.to_json().encode())
+    else:
+        now, seen = _looked(facts, here, old, before, was)
+        if not (now.interrupted or clear):
+            now = replace(now, interrupted=was.interrupted)
+        text = captured.listed(before.listed, was, now)
+        json = None if now.is_empty else now.to_json().encode()
+        after = Texts(text, captured.locked(text, now), json)
+    if not dry_run and after != before:
+        with opened(facts.volume.path, facts.python.abi, make=True) as store:
             after.write(store.root, before)
-    if not dry_run and seen != _seen(here):
+    if not dry_run and seen != old:
         os.makedirs(here.top, exist_ok=True)
         files.commit(f"{here.top}/{_SEEN}", dumps(seen) + "\n")
     return Found(after, was, now)
 
 
+def _texts(facts: Facts) -> Texts:
+    try:
+        with opened(facts.volume.path, facts.python.abi) as store:
+            return Texts.read(store.root)
+    except FileNotFoundError:
+        return Texts(None, None, None)
+
+
 def _looked(
-    facts: Facts, here: place.Place, before: Texts, was: Captured
+    facts: Facts, here: place.Place, old: dict[str, Any], before: Texts, was: Captured
 ) -> tuple[Captured, dict[str, Any]]:
     """Look into every folder of packages; returns what is captured now, and what was seen."""
-    old, since = _seen(here), _since(facts)
+    since = _since(facts)
     mark = here.mark(here.used())
     known = mark.dists if mark else {}
-    sites = [os.path.realpath(replays.site(here, facts)), facts.python.site]
-    sites = [site for site in dict.fromkeys(sites) if site and os.path.isdir(site)]
+    sites = [one for one in map(os.path.realpath, replays.sites(facts, here)) if os.path.isdir(one)]
     volume = os.path.realpath(facts.volume.path)
     looks = {
         site: look(
@@ -180,8 +180,6 @@ def told(found: Found, profile: Profile) -> tuple[list[str], dict[str, Any]]:
 
 def notes(found: Found) -> list[Problem]:
     """Return what was left out."""
-    if not found.now.interrupted:
-        return []
-    fix = "install them again, or remove what is left of them"
-    what = "an install is not whole, and was not captured"
-    return [Problem("replay.interrupted", what, found.now.interrupted, fix)]
+    why = found.now.interrupted or found.was.interrupted
+    what, fix = "an install was cut off, and is not captured", "install it again"
+    return [Problem("replay.interrupted", what, why, fix)] if why else []

@@ -10,11 +10,12 @@ from workspace_agent.app import captures, replays
 from workspace_agent.app.boot import run as run_steps
 from workspace_agent.app.recipes import recipe_for
 from workspace_agent.app.session import Told
+from workspace_agent.host import installing
 from workspace_agent.model import layout
 from workspace_agent.model.outcome import Report
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, shown, size
-from workspace_agent.replay import installing, key
+from workspace_agent.replay import key
 from workspace_agent.replay.redact import redacted
 from workspace_agent.replay.store import opened
 from workspace_agent.steps.trouble import from_oserror
@@ -102,15 +103,13 @@ def run(session: Session, tell: Callable[[str], None]) -> Told:
 def capture(session: Session, dry_run: bool) -> Told:
     """Note what was installed by hand, and say what of it comes back."""
     opening = session.open(dry_run=dry_run)
-    if opening.facts.volume.note:
-        raise AgentError(opening.facts.volume.note)
     if busy := installing.installer():
         what, fix = f"{busy} is at work", "call this again once it is through"
         raise AgentError(
             Problem("replay.installing", what, "what it installs is not whole yet", fix)
         )
     try:
-        found = captures.note(opening.profile, opening.facts, dry_run=dry_run)
+        found = captures.note(opening.facts, dry_run=dry_run, clear=True)
     except OSError as error:
         raise AgentError(captures.not_captured(error)) from error
     lines, data = captures.told(found, opening.profile)

@@ -290,16 +290,21 @@ def watched(profile: Profile, facts: Facts, step: Replay | None) -> list[str]:
     """Return the local folders in which somebody may install something by hand."""
     if "off" in (profile.replay.mode, profile.replay.capture) or not facts.runtime:
         return []
-    base, volume = facts.python.site, f"{os.path.realpath(facts.volume.path)}/"
-    own = [] if step is None or step.is_in_place else [site(step.place, facts)]
-    image = [base, f"{base.partition('/lib/python3')[0]}/conda-meta"] if base else []
-    return [one for one in (*own, *image) if not os.path.realpath(one).startswith(volume)]
+    found = sites(facts, None if step is None or step.is_in_place else step.place)
+    prefix = facts.python.site.partition("/lib/python3")[0]
+    return [*found, *([f"{prefix}/conda-meta"] if prefix and found else [])]
 
 
-def site(place: Place, facts: Facts) -> str:
-    """Return where the packages of the environment in use are, or will be."""
+def sites(facts: Facts, place: Place | None) -> list[str]:
+    """Return the folders of packages: of the environment in *place*, and the image's own.
+
+    What is on the volume stays there by itself.
+    """
     version = facts.python.abi.partition("-")[0][2:]
-    return f"{place.env}/lib/python{version[:1]}.{version[1:]}/site-packages"
+    own = f"{place.env}/lib/python{version[:1]}.{version[1:]}/site-packages" if place else ""
+    volume = f"{os.path.realpath(facts.volume.path)}/"
+    every = (own, facts.python.site)
+    return [one for one in every if one and not os.path.realpath(one).startswith(volume)]
 
 
 def wired(recipe: Recipe, step: Replay | None) -> Recipe:

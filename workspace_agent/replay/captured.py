@@ -77,6 +77,11 @@ class Captured:
         return dumps({"format": FORMAT, **asdict(self)}) + "\n"
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to say."""
+        return not (self.packages or any(self.offers.values()) or self.interrupted)
+
+    @property
     def tops(self) -> dict[str, str]:
         """The lines of what somebody wanted, by name."""
         return {name: one.line for name, one in sorted(self.packages.items()) if one.top}
@@ -193,7 +198,8 @@ def listed(text: str | None, old: Captured, new: Captured) -> str | None:
         if (name := ours.get(raw.strip(), "")) == "":
             found.append(raw)
         elif name in wanted:
-            found.append(wanted.pop(name))
+            line = wanted.pop(name)
+            found.append(raw if raw.strip() == line else line)
     if wanted and found[-1].strip():
         found.append("")
     found[-1:] = [*wanted.values(), *found[-1:]]

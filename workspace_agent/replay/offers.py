@@ -9,13 +9,19 @@ from workspace_agent.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _DPKG, _APT = "/var/lib/dpkg/info", "/var/lib/apt/extended_states"
 _NODE = ("/usr/local/lib/node_modules", "/usr/lib/node_modules")
 
 
-def found(since: int, prefix: str, dpkg: str = _DPKG, apt: str = _APT) -> dict[str, set[str]]:
+def found(
+    since: int,
+    prefix: str,
+    dpkg: str = _DPKG,
+    apt: str = _APT,
+    node: Sequence[str] = _NODE,
+) -> dict[str, set[str]]:
     """Return the names that each installer has added after *since* (ns).
 
     *prefix* is the interpreter's: conda's where it has a conda-meta.
@@ -25,7 +31,7 @@ def found(since: int, prefix: str, dpkg: str = _DPKG, apt: str = _APT) -> dict[s
     conda = (name for name in _younger(f"{prefix}/conda-meta", since) if name[-5:] == ".json")
     return {
         "apt": debs - (_automatic(apt) if debs else set()),
-        "npm": {name for folder in dict.fromkeys((f"{prefix}/lib/node_modules", *_NODE))
+        "npm": {name for folder in dict.fromkeys((f"{prefix}/lib/node_modules", *node))
                 for name in _modules(folder, since)},
         "conda": {name.rsplit("-", 2)[0] for name in conda},
     }  # fmt: skip

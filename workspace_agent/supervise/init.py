@@ -129,7 +129,7 @@ def attend(child: int, duty: Duty, also: Iterable[int] = EVERY, watch: Watch | N
         now = monotonic()
         if info is not None and info.si_signo != _signal.SIGCHLD:
             if watch and info.si_signo == _signal.SIGTERM:
-                watch.on_term()
+                watch.on_term(duty.grace)
             _act(child, duty.on_signal(info.si_signo, now))
         _act(child, duty.on_time(now))
         if watch:

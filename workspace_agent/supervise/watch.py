@@ -15,8 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    # Given what to call once it has seen who is at work, and whether this is the end.
-    Work = Callable[[Callable[[], None], bool], int]
+    # Given what to call once it has seen who is at work, which says whether that was in time, and
+    # whether this is the end.
+    Work = Callable[[Callable[[], bool], bool], int]
 
 # Between two looks, in seconds; what is the same at both is quiet.
 PAUSE = 2.0
@@ -24,11 +25,14 @@ PAUSE = 2.0
 # What the child exits with when it is not the moment, and how many looks later it is asked again.
 NOT_NOW, _LATER = 75, 5
 
-# How long a TERM is held back for the child to see who is at work: the TERM may end that.
-_SEEN = 0.1
+# How long a TERM is held back, at most, for the child to see who is at work: the TERM may end
+# that. It takes some 10 ms; on a busy machine, more.
+_SEEN = 1.0
 
-# How long the pod's end waits for the child, if the workload has so much grace.
+# How long the pod's end waits for the child where the grace is longer: a volume may hang.
 _LAST = 5.0
+
+_SLICE = 0.1
 
 # A thing that is none of the looks'.
 _NEVER = [-1]
@@ -69,13 +73,14 @@ class Lookout:
 class Watch:
     """Has *work* done in a child when *folders* have changed; *pid* is that child, or 0."""
 
-    __slots__ = ("_folders", "_lookout", "_next", "_work", "pid")
+    __slots__ = ("_folders", "_lookout", "_next", "_until", "_work", "pid")
 
     def __init__(self, folders: Sequence[str], work: Work) -> None:
         self._folders = folders
         self._work = work
         self._lookout = Lookout(self._look())
         self._next = monotonic() + PAUSE
+        self._until: float | None = None
         self.pid = 0
 
     def wait(self, now: float) -> float:
@@ -94,20 +99,22 @@ class Watch:
         self.pid = 0
         self._lookout.on_exit(os.waitstatus_to_exitcode(status))
 
-    def on_term(self) -> None:
-        """Start what is left to do before the TERM is passed on."""
+    def on_term(self, grace: float) -> None:
+        """Start what is left to do; it has *grace* seconds from the first call on."""
+        if self._until is None:
+            self._until = monotonic() + grace
         if self._lookout.on_last_look(self._look()):
             self._start(True)
 
-    def finish(self, limit: float) -> None:
-        """Do what is left to do, and wait for it, for *limit* seconds or less."""
-        self.on_term()
-        until = monotonic() + min(limit, _LAST)
-        while self.pid and monotonic() < until:
+    def finish(self, grace: float) -> None:
+        """Do what is left to do, and wait for it as long as its grace allows."""
+        self.on_term(grace)
+        limit = min(self._until or 0.0, monotonic() + _LAST)
+        while self.pid and monotonic() < limit:
             if os.waitpid(self.pid, os.WNOHANG)[0]:
                 self.pid = 0
             else:
-                _signal.sigtimedwait((_signal.SIGCHLD,), min(0.1, _LAST))
+                _signal.sigtimedwait((_signal.SIGCHLD,), _SLICE)
 
     def _look(self) -> list[int]:
         return [_changed(path) for path in self._folders]
@@ -120,15 +127,23 @@ class Watch:
         if self.pid == 0:
             code = 1
             try:
-                code = self._work(lambda: os.close(writer), last)
+                os.close(reader)
+                code = self._work(lambda: _write(writer), last)
             finally:
                 os._exit(code)
         os.close(writer)
         if last:
             import select  # PID 1 needs it at its end only
 
-            select.select([reader], [], [], _SEEN)  # it is readable once nobody can write
-        os.close(reader)
+            select.select([reader], [], [], _SEEN)
+        os.close(reader)  # from here on the child's word comes too late, and it hears of that
+
+
+def _write(fd: int) -> bool:
+    try:
+        return os.write(fd, b".") > 0
+    except OSError:
+        return False
 
 
 def _changed(path: str) -> int:
