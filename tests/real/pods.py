@@ -79,7 +79,7 @@ class Pods:
     def start(
         self,
         *,
-        memory: str = "1m",
+        memory: str = "4k",
         disk: Path | None = None,
         env: Mapping[str, str] | None = None,
         **told: object,
@@ -111,6 +111,23 @@ class Pods:
         pod.signal(signal.SIGKILL)
         pod.process.wait()
         shutil.rmtree(pod.disk)
+
+    def kill_now(self, pod: Running) -> None:
+        """End the pod, and leave its disk to who made it."""
+        pod.process.kill()
+        pod.process.wait()
+
+    def image(self) -> Path:
+        """Make an interpreter of our own, which has nothing but pip, and use it from now on."""
+        top = self.folder / "image"
+        argv = [sys.executable, "-m", "venv", "--without-pip", str(top)]
+        subprocess.run(argv, check=True)
+        site = next(top.glob("lib/python3*/site-packages"))
+        own = Path(sys.prefix, site.relative_to(top))
+        for one in own.glob("pip*"):
+            (site / one.name).symlink_to(one)
+        self.path = f"{top}/bin"
+        return top
 
     def env_of(self, pod: Running) -> Path:
         """Return the environment that the pod has in use, on its disk."""

@@ -52,11 +52,10 @@ def main(told: dict) -> int:
         say("failed", error.problem.slug, error.problem.why)
     except OSError as error:
         say("failed", "os", str(error))
-    while told.get("pause") and not os.path.exists(told["pause"]):
-        tell("pausing")
-        time.sleep(0.01)
     problem = step.settle(tell)
     say("settled", problem.slug if problem else "well", problem.why if problem else "")
+    while told.get("hold"):
+        time.sleep(1)
     return 0
 
 

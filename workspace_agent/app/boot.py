@@ -123,7 +123,7 @@ def known_steps(profile: Profile, facts: Facts) -> dict[str, tuple[str, ...]]:
         *wiring_steps(profile, facts, recipe),
         *script_steps(profile, facts, recipe),
     )
-    packages = {"replay": ("volume.ready",)} if profile.replay.mode != "off" else {}
+    packages: dict[str, tuple[str, ...]] = {"replay": ()} if profile.replay.mode != "off" else {}
     return {**{step.name: step.needs for step in steps}, **packages}
 
 

@@ -36,6 +36,9 @@ _NETWORK = (
     "network is unreachable",
 )  # fmt: skip
 
+# What they say when the container's disk is.
+_FULL = ("no space left", "quota exceeded", "os error 28")
+
 # A quarter of all bytecode is of tests that nobody imports, and each file costs every restore.
 _TESTS = {"test", "tests"}
 
@@ -285,6 +288,9 @@ class Builder:
         why, fix = redacted(why, self.secrets)[:400], f"see {self.log}; {_FIX}"
         if network or is_network(ended.tail):
             return Problem("replay.no-network", what, why, fix)
+        if any(word in ended.tail.lower() for word in _FULL):
+            fix = "give the pod a larger disk, or take packages out"
+            return Problem("replay.no-room", what, why, fix)
         return Problem("replay.build-failed", what, why, fix)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 # Another pod that builds the same is waited for so long; then we build, too.
 _PATIENCE = 120.0
+
+# A build that failed for this is tried at the next boot: the reason is not in the files.
+_MAY_PASS = ("replay.no-network", "replay.no-room")
 
 # An environment that adds nothing: what is in use until there is another one.
 BARE = "bare"
@@ -72,7 +75,7 @@ class Replay:
     only_pinned: bool = False
     refresh: str = ""  # another one looks up again what has no version
     name: str = "replay"
-    needs: tuple[str, ...] = ("volume.ready",)
+    needs: tuple[str, ...] = ()  # also from a volume that is full, or read-only
     # Held from the build to the end of the publishing, which is beside the workload.
     leases: list[Lease] = field(default_factory=list, compare=False, repr=False)
 
@@ -141,7 +144,11 @@ class Replay:
             raise
 
     def _have(self, tell: Callable[[str], None]) -> None:
-        with opened(self.volume, self.profile, make=True) as store:
+        with ExitStack() as stack:
+            try:
+                store = stack.enter_context(opened(self.volume, self.profile, make=True))
+            except OSError:  # full, or read-only: `settle` says so
+                store = stack.enter_context(opened(self.place.top, self.profile, make=True))
             if self._restored(store, self.want.key, tell):
                 return
             if why := store.failed(self.want.key):
@@ -177,8 +184,10 @@ class Replay:
             found = builder.make(top, alive)
         except AgentError as error:
             self.place.discard(wanted)
+            if error.problem.slug == "replay.no-room":
+                shutil.rmtree(builder.work, ignore_errors=True)  # its caches are most of it
             with suppress(OSError):
-                if error.problem.slug != "replay.no-network":  # that may pass
+                if error.problem.slug not in _MAY_PASS:
                     store.remember(wanted, f"{error.problem.what}: {error.problem.why}")
             lease.release()
             raise
