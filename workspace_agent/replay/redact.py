@@ -13,13 +13,14 @@ STARS = "***"
 # Shorter values are words that stand in any output: redacting them would hide where.
 _LEAST = 6
 
-_USERINFO = re.compile(r"(?<=://)[^/\s@'\"]+@")
+# To the last "@": people write passwords with one as they are.
+_USERINFO = re.compile(r"(?<=://)[^/?#\s'\"]+@")
 _QUERY = re.compile(r"(?i)((?:token|password|passwd|secret|api_?key|sig|signature)=)[^&\s'\"]+")
 
 
 def redacted(text: str, secrets: Collection[str] = ()) -> str:
     """Return *text* without the user and password of any URL, and without any of *secrets*."""
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):  # one may begin as another does
         text = text.replace(secret, STARS)
     return _QUERY.sub(rf"\1{STARS}", _USERINFO.sub(f"{STARS}@", text))
 
@@ -31,10 +32,14 @@ def anonymous(text: str) -> str:
 
 def values(environ: Mapping[str, str], netrc: str, texts: Sequence[str]) -> frozenset[str]:
     """Return every value that may be a secret: of variables, of a *netrc*, of URLs in *texts*."""
+    from urllib.parse import unquote  # pip says it as it is sent
+
     found = set(re.findall(r"\b(?:password|account)\s+(\S+)", netrc))
     named = re.compile(r"(?i)token|key|secret|password|passwd|credential")
     found |= {value for name, value in environ.items() if named.search(name)}
     for text in (*texts, *environ.values()):
         for match in _USERINFO.finditer(text):
-            found |= {part for part in match[0][:-1].split(":") if "$" not in part}
+            user, _, password = match[0][:-1].partition(":")
+            parts = (user, password, unquote(user), unquote(password))
+            found |= {part for part in parts if "$" not in part}
     return frozenset(one for one in found if len(one) >= _LEAST)
