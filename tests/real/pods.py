@@ -148,7 +148,7 @@ def uv() -> str:
     return found or pytest.skip("needs uv: pip install uv")
 
 
-def fleet(folder: Path, count: int = 12, files: int = 20) -> dict[str, str]:
+def fleet(folder: Path, count: int = 4, files: int = 40) -> dict[str, str]:
     """Make *count* wheels, each of which needs the next; returns what is then installed."""
     for n in range(count):
         content = {f"p{n}/m{k}.py": f"value = {n * k}\n" * 40 for k in range(files)}

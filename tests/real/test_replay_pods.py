@@ -88,6 +88,7 @@ def test_a_pod_without_room_leaves_the_build_to_others(pods: Pods) -> None:
     assert expected == {name: pods.dists(after)[name] for name in expected}
 
 
+@pytest.mark.long
 def test_a_pod_without_room_for_what_is_stored_says_so(pods: Pods) -> None:
     fleet(pods.wheels, files=60)
     pods.ask("p0\n")
@@ -141,6 +142,7 @@ def pythons() -> list[str]:
     return list(found.values())[:2] if len(found) > 1 else pytest.skip("one interpreter only")
 
 
+@pytest.mark.long
 def test_another_python_has_its_own_environment_and_the_first_one_stays(pods: Pods) -> None:
     fleet(pods.wheels, count=2)
     pods.ask("p0\n")
@@ -174,6 +176,7 @@ def test_an_upgrade_of_the_image_below_builds_anew_and_back_does_not(pods: Pods)
     assert [False, False, True] == said
 
 
+@pytest.mark.long
 def test_a_truncated_part_is_built_anew(pods: Pods) -> None:
     expected = fleet(pods.wheels)
     pods.ask("p0\n")
