@@ -79,7 +79,7 @@ def test_a_pod_without_room_leaves_the_build_to_others(pods: Pods) -> None:
     pods.ask("p0\n")
     with tmpfs(pods.folder / "small", "300k") as small:
         pod = pods.whole(disk=small)
-        assert "failed replay.no-room" in pod.out
+        assert "failed replay.no-room" in pod.out or "failed os [Errno 28]" in pod.out
         assert {"bare"} == set(os.listdir(small / "envs"))
         assert not (small / "work/cache").exists()
         pods.kill_now(pod)

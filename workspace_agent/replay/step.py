@@ -182,13 +182,14 @@ class Replay:
         try:
             old = inplace.files_of(self.python.site, self.want.base) if self.is_in_place else []
             found = builder.make(top, alive)
-        except AgentError as error:
+        except (AgentError, OSError) as error:
+            problem = error.problem if isinstance(error, AgentError) else None
             self.place.discard(wanted)
-            if error.problem.slug == "replay.no-room":
+            if problem is None or problem.slug == "replay.no-room":
                 shutil.rmtree(builder.work, ignore_errors=True)  # its caches are most of it
-            with suppress(OSError):
-                if error.problem.slug not in _MAY_PASS:
-                    store.remember(wanted, f"{error.problem.what}: {error.problem.why}")
+            elif problem.slug not in _MAY_PASS:
+                with suppress(OSError):
+                    store.remember(wanted, f"{problem.what}: {problem.why}")
             lease.release()
             raise
         except BaseException:
