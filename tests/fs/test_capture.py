@@ -227,6 +227,7 @@ def test_where_a_package_came_from_is_kept_without_credentials(
     [
         "a b-1.0.dist-info", "-r x-1.0.dist-info", "a;b-1.0.dist-info", "a\n-r x-1.0.dist-info",
         "a-1.0\n-r x.dist-info", "a-1.0 --pre.dist-info", "-1.0.dist-info", "a-.dist-info",
+        "a-1.0 x.dist-info", "a-1.0\nx.dist-info", "a-1;x.dist-info", f"a-{'1' * 99}.dist-info",
         ".dist-info", "a.dist-info", "é-1.0.dist-info", f"{'x' * 200}-1.0.dist-info",
         "a-1.0.egg-info", "a-1.0.dist-info.bak", "~-1.0.dist-info",
     ],

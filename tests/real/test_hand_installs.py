@@ -385,7 +385,7 @@ def test_the_verb_shows_and_notes_what_was_installed(pod: Pod) -> None:
 # Volumes in trouble
 
 
-@pytest.mark.parametrize("how", ["a folder", "a link", "read-only"])
+@pytest.mark.parametrize("how", ["a folder", "a link", "read-only", "full"])
 def test_a_volume_that_takes_no_note_costs_the_pod_nothing(how: str, pod: Pod) -> None:
     pod.boot()
     folder = pod.place.volume / ".workspace-agent/replay"
@@ -393,6 +393,9 @@ def test_a_volume_that_takes_no_note_costs_the_pod_nothing(how: str, pod: Pod) -
         (folder / "captured.in").mkdir(parents=True)
     elif how == "a link":
         (folder / "captured.in").symlink_to("/etc/passwd")
+    elif how == "full":
+        pod.inside("mount", "-t", "tmpfs", "-o", "nr_inodes=2", "none", pod.place.volume)
+        pod.inside("mkdir", pod.place.volume / ".workspace-agent")
     else:  # of that container alone: nothing of it is left here
         volume = pod.place.volume
         pod.inside("mount", "--bind", volume, volume)

@@ -60,8 +60,9 @@ def test_what_somebody_wanted_is_told_from_what_came_with_it(
 
 def test_what_was_wanted_stays_so_when_another_comes_that_needs_it() -> None:
     now = after(dist("b", "a"), old=after(dist("a")))
+    upgraded = after(dist("a", at="2"), old=now)
 
-    assert ["a", "b"] == list(now.tops)
+    assert (["a", "b"], ["a", "b"]) == (list(now.tops), list(upgraded.tops))
 
 
 def test_what_came_with_a_removed_package_is_not_wanted_and_goes_with_the_container() -> None:
@@ -98,6 +99,12 @@ def test_what_a_person_wrote_stays_as_it_is_to_the_byte() -> None:
 
     assert f"{PERSON}d>=1\n" == text
     assert ["c==1", "d==1", "a<3  # not the new one", "flask"] == own(locked(text, now))
+
+
+def test_a_persons_line_takes_the_place_of_a_pin_of_what_only_came_along() -> None:
+    now = after(dist("a", "b"), dist("b"))
+
+    assert ["a==1", "b<2"] == own(locked("a>=1\nb<2\n", now))
 
 
 def test_a_line_that_a_person_took_out_does_not_come_back() -> None:

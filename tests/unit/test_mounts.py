@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workspace_agent.host.mounts import in_container, parse_mountinfo, read_mounts
+from workspace_agent.host.mounts import in_container, kind, parse_mountinfo, read_mounts
 
 LINES = """\
 22 1 0:21 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/l,upperdir=/u
@@ -153,3 +153,17 @@ def test_without_proc_the_namespace_says_nothing(machine) -> None:
 
     assert not in_container({}, LAYERED, root)
     assert not in_container({}, {}, root)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("/opt/x", ""), ("/data", "nfs4"), ("/data/a", "nfs4"), ("/data/fast/a", "tmpfs"),
+     ("/database", ""), ("/", "")],
+)  # fmt: skip
+def test_the_deepest_mount_says_the_kind_and_the_root_is_the_containers(
+    path: str, expected: str
+) -> None:
+    table = {"/": ("overlay", "x", False), "/data": ("nfs4", "x", False),
+             "/data/fast": ("tmpfs", "x", False)}  # fmt: skip
+
+    assert expected == kind(path, table)

@@ -13,7 +13,8 @@ import pytest
 from workspace_agent import __version__, fastpath
 from workspace_agent.app import plans
 from workspace_agent.app.recipes import recipe_for
-from workspace_agent.config.schema import HomeSection, Profile, ScriptsSection
+from workspace_agent.config.schema import HomeSection, Profile, ReplaySection, ScriptsSection
+from workspace_agent.host.interpreter import Interpreter
 from workspace_agent.model.outcome import Report, Row, Status
 from workspace_agent.model.problem import Problem
 
@@ -325,6 +326,40 @@ def test_scripts_that_are_switched_off_do_not_ask_for_the_engine(
     absent = plans.compiled(profile, here, recipe_for(profile, here, Report())[0], [])["absent"]
 
     assert ["profile.toml", "attempts"] == [os.path.basename(path) for path in absent]
+
+
+@pytest.mark.parametrize(
+    ("capture", "mode", "watched"),
+    [
+        ("report", "overlay", ["lib/python3.11/site-packages", "conda-meta"]),
+        ("replay", "overlay", ["lib/python3.11/site-packages", "conda-meta"]),
+        ("off", "overlay", []),
+        ("report", "off", []),
+    ],
+)
+def test_the_plan_says_where_something_may_be_installed_by_hand(
+    capture: str, mode: str, watched: list[str], tmp_path: Path, facts: Callable
+) -> None:
+    section = replace(ReplaySection(), capture=capture, mode=mode)
+    profile = replace(Profile(), replay=section)
+    site = f"{tmp_path}/opt/lib/python3.11/site-packages"
+    python = Interpreter(f"{tmp_path}/opt/bin/python3", site, "cp311-x86_64")
+    here = facts(tmp_path, python=python)
+    plan = plans.compiled(profile, here, recipe_for(profile, here, Report())[0], [])
+
+    assert [f"{tmp_path}/opt/{name}" for name in watched] == plan["watch"]
+    assert (capture == "replay") is any(path.endswith("captured.in") for path in plan["absent"])
+
+
+def test_what_is_on_the_volume_is_not_watched(tmp_path: Path, facts: Callable) -> None:
+    site = f"{tmp_path}/volume/conda/lib/python3.11/site-packages"
+    (tmp_path / "opt").symlink_to(tmp_path / "volume/conda")
+    linked = site.replace("volume/conda", "opt")
+    for one in (site, linked):
+        here = facts(tmp_path, python=Interpreter("/x", one, "cp311-x86_64"))
+        recipe = recipe_for(Profile(), here, Report())[0]
+
+        assert [] == plans.compiled(Profile(), here, recipe, [])["watch"]
 
 
 def test_the_plan_survives_marshal(fresh: World) -> None:
