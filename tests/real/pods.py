@@ -27,7 +27,7 @@ PROGRAM = str(Path(__file__).with_name("replay_pod.py"))
 # A PID namespace, so that all of it ends with its first process, and mounts of its own.
 CONTAINER = (
     "unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "sh", "-c",
-    'mount --bind "$1" "$2" && mount -t tmpfs -o "size=$3" none /dev/shm && shift 3 && exec "$@"',
+    'mount --bind "$1" "$2" && mount -t tmpfs -o "$3" none /dev/shm && shift 3 && exec "$@"',
     "sh",
 )  # fmt: skip
 
@@ -84,7 +84,7 @@ class Pods:
         env: Mapping[str, str] | None = None,
         **told: object,
     ) -> Running:
-        """Start a pod on a new disk; *memory* is the size of its /dev/shm."""
+        """Start a pod on a new disk; *memory* are size and options of its /dev/shm."""
         if disk is None:
             disk = self.folder / f"disk-{len(self.pods)}"
             disk.mkdir()
@@ -95,7 +95,7 @@ class Pods:
             "boot_id": uuid.uuid4().hex[:8],
             **told,
         }
-        argv = [*CONTAINER, str(disk), str(self.top), memory, sys.executable, PROGRAM]
+        argv = [*CONTAINER, str(disk), str(self.top), f"size={memory}", sys.executable, PROGRAM]
         place = Place(self.folder)
         pod = Running(place, [*argv, json.dumps(said)], env=self.environ() if env is None else env)
         pod.disk = disk
@@ -110,7 +110,12 @@ class Pods:
         """End the pod, as a node does that dies."""
         pod.signal(signal.SIGKILL)
         pod.process.wait()
-        shutil.rmtree(pod.disk)
+
+        def is_gone() -> bool:  # the last of it may be ending just now
+            shutil.rmtree(pod.disk, ignore_errors=True)
+            return not pod.disk.exists()
+
+        wait_until(is_gone, "the pod's disk is gone")
 
     def kill_now(self, pod: Running) -> None:
         """End the pod, and leave its disk to who made it."""

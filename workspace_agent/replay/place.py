@@ -160,7 +160,9 @@ def _is_ours(path: str, uid: int) -> bool:
 def has_memory(wanted: int) -> bool:
     """Say whether *wanted* bytes fit into memory, and leave most of it to the workload."""
     try:
-        return room(_MEMORY).free > wanted * 1.1 and _available() * _SHARE > wanted
+        left = room(_MEMORY)  # engines mount it so that no program starts there, and no .so loads
+        fits = left.executable and left.free > wanted * 1.1
+        return fits and _available() * _SHARE > wanted
     except OSError:
         return False
 
