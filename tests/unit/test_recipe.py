@@ -6,6 +6,7 @@ import pytest
 
 from workspace_agent.model.recipe import (
     compose,
+    inside,
     is_name,
     matches,
     published,
@@ -172,3 +173,20 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:20]))
 def test_a_quoted_text_is_one_word_and_itself(text: str) -> None:
     assert [text] == shlex.split(quoted(text))
+
+
+@pytest.mark.parametrize(
+    ("caller", "path"),
+    [
+        ({}, "/v/bin:/usr/bin"),
+        ({"PATH": "/usr/bin"}, "/v/bin:/usr/bin"),
+        ({"PATH": "/usr/local/bin:/bin"}, "/v/bin:/usr/bin:/usr/local/bin:/bin"),
+        ({"PATH": "/mine:/v/bin:/usr/bin"}, "/mine:/v/bin:/usr/bin"),
+    ],
+)
+def test_a_caller_with_a_path_of_its_own_gets_what_it_lacks(
+    caller: dict[str, str], path: str
+) -> None:
+    found = inside(caller, {"PATH": "/v/bin:/usr/bin"}, {"PATH": "/usr/bin"})
+
+    assert path == found["PATH"]

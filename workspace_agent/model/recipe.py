@@ -48,13 +48,17 @@ def inside(
 ) -> dict[str, str]:
     """Return *caller*'s environment brought into the workspace of a running *workload*.
 
-    What the caller has changed from the *container*'s value stays the caller's.
+    What the caller has changed from the *container*'s value stays the caller's; a PATH of its own,
+    as cron has, gets the entries that it lacks.
     """
-    return dict(caller) | {
+    env = dict(caller) | {
         name: value
         for name, value in workload.items()
         if caller.get(name) in (None, container.get(name))
     }
+    if "PATH" in workload and "PATH" in env:
+        env["PATH"] = _joined(workload["PATH"].split(":"), env["PATH"])
+    return env
 
 
 def published(recipe: Recipe, base: Mapping[str, str]) -> list[tuple[str, str, str | None, bool]]:
