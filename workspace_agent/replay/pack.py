@@ -236,6 +236,8 @@ class _Unpacking(Flow):
         is_ours = not said or any(word in said for word in _OF_THE_DISK)
         if sha256.hexdigest() != part.sha256 or not is_ours:
             return damaged(part.name)
+        if "No space left" in said or "quota" in said:
+            return _full(said.splitlines()[0])
         return _broken("unpacking", said)
 
 
@@ -319,6 +321,12 @@ _HUNG = Problem(
     f"no byte came for {_SILENT:.0f} s",
     "look at the volume's server or the node's mount; the next boot tries again",
 )
+
+
+def _full(said: str) -> Problem:
+    fix = "give the pod a larger disk, or take packages out"
+    what = "the packages do not fit onto the container's disk"
+    return Problem("replay.no-room", what, said, fix)
 
 
 def _broken(doing: str, why: str) -> Problem:
