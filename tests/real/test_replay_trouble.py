@@ -20,6 +20,8 @@ from pods import uv
 from slow_volumes import mounted
 from wheels import offline, wheel
 
+from workspace_agent.host import command
+
 Boot = Callable[..., Running]
 
 LATER = partial(pytest.param, marks=pytest.mark.long)
@@ -283,3 +285,12 @@ def test_a_volume_that_hangs_during_the_restore_lets_the_workload_start(
         volume.ctl("hang on")
         assert 0 == pod.until("runs").wait()
         assert "(volume.not-responding)" in pod.err
+
+
+def test_the_end_of_a_commands_output_is_its_own(tmp_path: Path) -> None:
+    """Else a failure is the network's because an earlier one was."""
+    said = []
+    for code in ("echo 'connection refused'; exit 1", "exit 2"):
+        argv, log = ["sh", "-c", code], f"{tmp_path}/log"
+        said.append(command.run(argv, log=log, env=dict(os.environ), timeout=10).tail)
+    assert ["connection refused", ""] == said

@@ -60,6 +60,7 @@ def run(
     with contextlib.ExitStack() as stack:
         sink = _Sink(stack.enter_context(open(log, "ab")), clean)
         stack.callback(sink.close)
+        start = sink.size  # what is said before is of another command
         own = stack.enter_context(open(out, "wb")) if out else None
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=own or sink.fd, stderr=sink.fd, env=env, cwd=cwd,
@@ -85,7 +86,7 @@ def run(
                 _end(child.pid)
                 child.wait()
     code = child.returncode if child.returncode >= 0 else 128 - child.returncode
-    return Finished(code, time.monotonic() - began, tail(log), late)
+    return Finished(code, time.monotonic() - began, tail(log, start), late)
 
 
 class _Sink:
@@ -123,11 +124,11 @@ class _Sink:
                 os.close(fd)
 
 
-def tail(log: str) -> str:
-    """Return the end of *log* as text."""
+def tail(log: str, start: int = 0) -> str:
+    """Return the end of *log* as text, and nothing from before the byte *start*."""
     try:
         with open(log, "rb") as handle:
-            handle.seek(max(0, os.fstat(handle.fileno()).st_size - TAIL_BYTES))
+            handle.seek(max(start, os.fstat(handle.fileno()).st_size - TAIL_BYTES))
             return handle.read().decode("utf-8", "replace").strip()
     except OSError:
         return ""
