@@ -44,6 +44,8 @@ def texts(folder: Path, text: str | bytes, name: str = "requirements.txt", **mor
         (".\n./p[x]\n../q\n", ["FOLDER", "FOLDER/p[x]", "FOLDER/../q"]),
         ("a-1-py3-none-any.whl --hash=x\n", ["FOLDER/a-1-py3-none-any.whl --hash=x"]),
         ("w/a.tar.gz\n", ["FOLDER/w/a.tar.gz"]),
+        ("sub/project[x]\n/abs/p\n", ["FOLDER/sub/project[x]", "/abs/p"]),
+        ("${DIR}/a.whl\n", ["${DIR}/a.whl"]),
         ("https://h/a.whl ; python_version > '3'\n", ["https://h/a.whl ; python_version > '3'"]),
         ("a @ https://u:${P}@h/a.zip\n", ["a @ https://u:${P}@h/a.zip"]),
         ("${NAME}==1\n", ["${NAME}==1"]),

@@ -217,12 +217,9 @@ def _absolute(line: Line) -> Line:
         if "://" in found[2] or found[2].startswith("/"):
             return line
         return replace(line, text=f"{found[1]} {os.path.normpath(os.path.join(folder, found[2]))}")
-    if line.text.startswith(".") or (
-        "://" not in line.text
-        and line.text.partition(" ")[0].endswith((".whl", ".tar.gz", ".zip"))
-        and " @ " not in line.text
-    ):
-        path, _, more = line.text.partition(" ")
+    path, _, more = line.text.partition(" ")
+    is_path = "/" in path or path.startswith(".") or path.endswith((".whl", ".tar.gz", ".zip"))
+    if is_path and not path.startswith(("-", "$")) and "://" not in line.text and more[:2] != "@ ":
         whole = os.path.normpath(os.path.join(folder, path))
         return replace(line, text=f"{whole} {more}".rstrip())
     return line
