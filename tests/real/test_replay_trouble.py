@@ -41,8 +41,16 @@ def stored(place: Place) -> bool:
     return any(place.volume.glob(".workspace-agent/replay/store/*/*/manifest.json"))
 
 
+def clear(place: Place) -> None:
+    """Remove the pod's disk, and what it had in memory, which is this machine's."""
+    for link in place.runtime.glob("python/envs/*"):
+        if link.is_symlink():
+            shutil.rmtree(link.readlink(), ignore_errors=True)
+    shutil.rmtree(place.runtime, ignore_errors=True)
+
+
 @pytest.fixture
-def boot(place: Place, agent: Callable[..., Running]) -> Callable[..., Running]:
+def boot(place: Place, agent: Callable[..., Running]) -> Iterator[Boot]:
     """Boot a pod with a new disk; its workload is a line of Python."""
     place.volume.mkdir(exist_ok=True)
     wheels = place.folder / "wheels"
@@ -50,14 +58,15 @@ def boot(place: Place, agent: Callable[..., Running]) -> Callable[..., Running]:
 
     def boot(code: str = HAS, *, tool: str = "pip", **more: str) -> Running:
         assert not place.started()
-        shutil.rmtree(place.runtime, ignore_errors=True)
+        clear(place)
         path = f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin"
         if tool == "uv":
             path += f":{os.path.dirname(uv())}"
         given = more if any("PIP" in name for name in more) else {**offline(wheels), **more}
         return agent("python3", "-c", code, env=place.environ(PATH=path, **given))
 
-    return boot
+    yield boot
+    clear(place)
 
 
 @contextmanager
