@@ -63,3 +63,18 @@ def test_pip_at_each_boot_runs_once_in_a_container(agent, place, python: Path, t
 
     assert ["changed", "ok"] == [row["status"] for row in rows]
     assert "--no-cache-dir: no cache outlives the pod" in rows[1]["why"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("-r gone.txt\n", "(replay.unreadable)"), ("# one\n\nnot a requirement!!\n", ".txt:3")],
+)
+def test_a_file_that_is_wrong_leaves_an_empty_environment(
+    agent, place, python: Path, text: str, word: str
+) -> None:
+    place.volume.mkdir(exist_ok=True)
+    (place.volume / "requirements.txt").write_text(text)
+    started = agent("python", "-c", "import sys; print(sys.prefix)", env=environ(place, python))
+
+    assert (0, f"{place.runtime}/python/env\n") == (started.wait(), started.out), started.err
+    assert word in started.err

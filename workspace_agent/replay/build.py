@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass
 from shutil import which
@@ -67,8 +68,6 @@ class Builder:
 
         In mode `inplace` nothing goes there, but into the image's own Python.
         """
-        os.makedirs(self.work, 0o700, exist_ok=True)
-        os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
         if not self.is_in_place:
             self._venv(top, tell)
         found = self.plan(top, tell)
@@ -82,14 +81,13 @@ class Builder:
 
     def bare(self, top: str, tell: Callable[[str], None]) -> None:
         """Make an environment in the empty folder *top* that adds nothing."""
-        os.makedirs(self.work, 0o700, exist_ok=True)
         self._venv(top, tell)
 
     def compile(self, top: str, paths: Sequence[str], tell: Callable[[str], None]) -> None:
         """Compile the files *paths* of *top*, so that their times do not matter. Errors are their
         own: packages carry files that are no Python of this version.
         """
-        names = f"{self.work}/compile.txt"
+        names = self._file("compile.txt")
         own = (one for one in paths if one.endswith(".py") and not _TESTS & set(one.split("/")))
         files.commit(names, "".join(f"{top}/{one}\n" for one in own))
         argv = [self.python.executable, "-I", "-m", "compileall", "-q", "-j", "0", "-f",
@@ -99,9 +97,7 @@ class Builder:
 
     def plan(self, top: str, tell: Callable[[str], None]) -> Plan:
         """Return what has to be added; *top* is the environment, for pip, which has to see it."""
-        os.makedirs(self.work, 0o700, exist_ok=True)
-        os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
-        asked = lines.write(self.lines, f"{self.work}/asked")
+        asked = lines.write(self.lines, self._file("asked"))
         wanted = self._by_uv(asked, top, tell) if self._uv else None
         if wanted is None:
             wanted = self._by_pip(asked, top, tell)
@@ -113,7 +109,7 @@ class Builder:
         names = [name for one in found.conflicts for name in (one.name, *one.brings)]
         if not (self._uv and names):
             return found, {}
-        pins, lock = f"{self.work}/weigh.txt", f"{self.work}/pylock.weigh.toml"
+        pins, lock = self._file("weigh.txt"), self._file("pylock.weigh.toml")
         options = [line.text for line in self.lines if line.is_option]
         wanted = [f"{one}=={v}" for one in names if (v := found.additions.get(one))]
         files.commit(pins, "".join(f"{one}\n" for one in (*options, *wanted)), 0o600)
@@ -165,7 +161,7 @@ class Builder:
     ) -> dict[str, str] | None:
         """Ask uv, against the image's own interpreter: of a layered one it sees half."""
         of = f"{top}/bin/python" if self.policy.mode == "isolated" else self.python.executable
-        out = f"{self.work}/plan.json"
+        out = self._file("plan.json")
         argv = [self._uv, "pip", "install", "--dry-run", "--output-format", "json", "--python", of,
                 "--break-system-packages", *asked]  # fmt: skip
         ended = self._try(argv, _PLAN, tell, "planning", out)
@@ -181,7 +177,7 @@ class Builder:
     def _by_pip(
         self, asked: Sequence[str], top: str, tell: Callable[[str], None]
     ) -> dict[str, str]:
-        out = f"{self.work}/report.json"
+        out = self._file("report.json")
         options = ["install", "--dry-run", "--quiet", "--report", out]
         argv = [*self._pip(top), *options, *asked]
         ended = self._try(argv, _INSTALL, tell, "planning")
@@ -197,7 +193,7 @@ class Builder:
                 "--disable-pip-version-check", "--no-input"]  # fmt: skip
 
     def _install(self, top: str, found: Plan, tell: Callable[[str], None]) -> None:
-        path = f"{self.work}/additions.txt"
+        path = self._file("additions.txt")
         files.commit(path, plan.as_requirements(found, self.lines), 0o600)
         argv = (
             [self._uv, "pip", "install", "--python", self._python(top)]
@@ -238,11 +234,12 @@ class Builder:
         out: str = "",
     ) -> command.Finished:
         """Run *argv*, and again after a while as long as the network is to blame."""
+        os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
         if argv[0] == self._uv:
             argv = [*argv, *settings.flags_for_uv(self.env, self._prefix)]
         for pause in (*_PAUSES, None):
             ended = self.run(
-                argv, log=self.log, env=self._environ(), timeout=limit, cwd=self.work,
+                argv, log=self.log, env=self._environ(), timeout=limit, cwd=self._file(""),
                 tell=lambda text: tell(f"{doing}: {text}"), out=out, clean=self._clean,
                 moved=self._moved, silence=_SILENT,
             )  # fmt: skip
@@ -271,12 +268,26 @@ class Builder:
     def _prefix(self) -> str:
         return os.path.dirname(os.path.dirname(self.python.executable))
 
+    def _file(self, name: str) -> str:
+        """Return the path of a file of ours, whose folder is there."""
+        os.makedirs(self.work, 0o700, exist_ok=True)
+        return f"{self.work}/{name}"
+
     def _clean(self, text: str) -> str:
         return redacted(text, self.secrets)
 
     def _moved(self) -> object:
         """What changes while an installer works: it may be silent through gigabytes."""
         return room(self.work).free >> 20
+
+    def _placed(self, said: str) -> str:
+        """Return what an installer *said* with the person's own file in the place of ours."""
+        asked = [line for line in self.lines if not line.constraint]
+        found = _asked_line(said)
+        number = int(found["n"] or found["m"]) if found else 0
+        if not found or not 0 < number <= len(asked):
+            return said
+        return said.replace(found[0], asked[number - 1].place)
 
     def _failed(self, doing: str, ended: command.Finished, *, network: bool = False) -> Problem:
         said = [line.strip() for line in ended.tail.splitlines() if line.strip()]
@@ -285,13 +296,22 @@ class Builder:
         if ended.timed_out:
             why = f"it took longer than {ended.secs:.0f} s, or did nothing for {_SILENT:.0f} s"
         what = f"{doing} the packages did not succeed"
-        why, fix = redacted(why, self.secrets)[:400], f"see {self.log}; {_FIX}"
+        why, fix = redacted(self._placed(why), self.secrets)[:400], f"see {self.log}; {_FIX}"
         if network or is_network(ended.tail):
             return Problem("replay.no-network", what, why, fix)
         if any(word in ended.tail.lower() for word in _FULL):
             fix = "give the pod a larger disk, or take packages out"
             return Problem("replay.no-room", what, why, fix)
         return Problem("replay.build-failed", what, why, fix)
+
+
+def _asked_line(said: str) -> re.Match[str] | None:
+    """Return where an installer names a line of what we had asked of it."""
+    return re.search(
+        r"`?[^\s`]*asked-r\.txt`?(?: \(line| at line) (?P<n>\d+)\)?"
+        r"|line (?P<m>\d+) of \S*asked-r\.txt",
+        said,
+    )
 
 
 _FIX = "the last good environment, or the image's packages, are in use until it is mended"

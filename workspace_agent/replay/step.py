@@ -98,20 +98,23 @@ class Replay:
     def want(self) -> Want:
         """Read the files; raises AgentError for one that cannot be used."""
         found = lines.followed(self.files, self.extras, self.groups, only_pinned=self.only_pinned)
-        base = self.place.baseline() or dists.installed(dists.folders(self.python))
         facts = key.facts(
-            found, self.python, base, self.policy,
+            found, self.python, self._base, self.policy,
             environ=self.env, rule=self.rule, place=self.place.top,
         )  # fmt: skip
         if self.refresh and lines.loose(found):
             facts["refresh"] = self.refresh
-        return Want(key.digest(facts), facts, found, base)
+        return Want(key.digest(facts), facts, found, self._base)
 
-    def _wanted(self) -> str:
+    @cached_property
+    def _base(self) -> dict[str, str]:
+        return self.place.baseline() or dists.installed(dists.folders(self.python))
+
+    def _want_or_nothing(self) -> Want:
         try:
-            return self.want.key
+            return self.want
         except AgentError:
-            return ""
+            return Want("", {}, (), self._base)
 
     @property
     def profile(self) -> str:
@@ -222,11 +225,12 @@ class Replay:
     @property
     def builder(self) -> Builder:
         """What builds the environment."""
-        texts = [line.text for line in self.want.lines]
+        want = self._want_or_nothing()
+        texts = [line.text for line in want.lines]
         return Builder(
             python=self.python,
-            base=self.want.base,
-            lines=self.want.lines,
+            base=want.base,
+            lines=want.lines,
             policy=self.policy,
             env=self.env,
             work=f"{self.place.top}/work",
@@ -253,7 +257,7 @@ class Replay:
     def _last_good(self, tell: Callable[[str], None]) -> bool:
         with suppress(OSError, AgentError), opened(self.volume, self.profile) as store:
             last = store.current().get("current", "")
-            if last and last != self._wanted() and self._restored(store, last, tell):
+            if last and last != self._want_or_nothing().key and self._restored(store, last, tell):
                 self.place.use(last)
                 return True
         return False
