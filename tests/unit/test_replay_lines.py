@@ -234,3 +234,12 @@ def test_a_real_file_is_read_as_pip_reads_it(name: str) -> None:
     assert [one.constraint for one in theirs] == [one.constraint for one in ours]
     hashes = [sorted((one.options or {}).get("hashes", {}).get("sha256", [])) for one in theirs]
     assert hashes == [sorted(w[14:] for w in o.text.split() if "--hash" in w) for o in ours]
+
+
+def test_beside_hashes_nothing_comes_back_that_was_installed_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(f"six==1.0 --hash=sha256:{'0' * 64}\n")
+    (tmp_path / "captured.lock").write_text("rich==1.0\n")
+    paths = [str(tmp_path / name) for name in ("requirements.txt", "captured.lock")]
+
+    found = lines.followed(paths, only_pinned=False)
+    assert ["six"] == [line.name for line in found]

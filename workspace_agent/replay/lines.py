@@ -149,10 +149,14 @@ def read(
 
 
 def without_captured(found: Sequence[Line]) -> tuple[Line, ...]:
-    """Return the lines *found* but for those by hand of packages that a person's file asks for."""
-    is_own = {line: os.path.basename(line.file) == layout.CAPTURED_LOCK for line in found}
-    asked = {line.name for line in found if not is_own[line] and not line.constraint}
-    return tuple(line for line in found if not is_own[line] or line.name not in asked - {""})
+    """Return the lines *found* but for those by hand of packages that a person's file asks for;
+    without any of those beside hashes, which installers want for all lines or none.
+    """
+    own = [line for line in found if os.path.basename(line.file) != layout.CAPTURED_LOCK]
+    if any("--hash" in line.text for line in own):
+        return tuple(own)
+    asked = {line.name for line in own if not line.constraint} - {""}
+    return tuple(line for line in found if line in own or line.name not in asked)
 
 
 def _of(

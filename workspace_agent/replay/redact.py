@@ -34,7 +34,7 @@ def values(environ: Mapping[str, str], netrc: str, texts: Sequence[str]) -> froz
     """Return every value that may be a secret: of variables, of a *netrc*, of URLs in *texts*."""
     from urllib.parse import unquote  # pip says it as it is sent
 
-    found = set(re.findall(r"\b(?:password|account)\s+(\S+)", netrc))
+    found = set(re.findall(r"\b(?:login|password|account)\s+(\S+)", netrc))
     named = re.compile(r"(?i)token|key|secret|password|passwd|credential")
     found |= {value for name, value in environ.items() if named.search(name)}
     for text in (*texts, *environ.values()):
