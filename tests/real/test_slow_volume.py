@@ -92,7 +92,8 @@ def test_a_warm_boot_changes_nothing_and_asks_little(agent, place: Place, volume
     stats = volume.stats()
 
     assert 0 == stats["mutations"]
-    assert stats["total"] <= 34  # four of them look for files of packages
+    # Four of them look for files of packages, three for packages that lie there without a key.
+    assert stats["total"] <= 37
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -108,9 +110,15 @@ def test_an_error_ends_the_round_and_is_raised(crew: Crew) -> None:
             raise OSError(28, "No space left on device")
         done.append(task)
 
+    def tasks() -> Iterator[int]:
+        for task in range(10_000):
+            while task > 100 and crew._error is None:
+                time.sleep(0.001)  # a busy machine may let the others run on before it is noted
+            yield task
+
     with pytest.raises(OSError, match="No space left"):
-        crew.run(act, range(10_000))
-    assert len(done) < 5000
+        crew.run(act, tasks())
+    assert len(done) <= 101 + MOST
 
 
 def test_tasks_may_come_from_a_source_that_breaks(crew: Crew) -> None:
