@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from workspace_agent.replay.place import Mark, Place, find
+from workspace_agent.replay.mark import Mark
+from workspace_agent.replay.place import Place, find
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 

@@ -18,11 +18,10 @@ import pytest
 from workspace_agent.host import safe_root
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.problem import AgentError
-from workspace_agent.replay import pack, store
+from workspace_agent.replay import pack, publish, restore, store
+from workspace_agent.replay.mark import Mark
 from workspace_agent.replay.pack import Tree
-from workspace_agent.replay.place import Mark, Place
-from workspace_agent.replay.publish import Publishing
-from workspace_agent.replay.restore import Restoring
+from workspace_agent.replay.place import Place
 from workspace_agent.replay.store import Manifest, Store
 
 KEY, OTHER, PROFILE = "0123456789abcdef", "fedcba9876543210", "cp311-x86_64"
@@ -74,22 +73,25 @@ class World:
     def stored(self) -> Path:
         return self.replay / f"store/{PROFILE}/{KEY}"
 
-    def put(self, key: str = KEY, boot: str = "b00t") -> None:
+    def put(self, key: str = KEY) -> None:
         top = self.root / "built"
         if not top.exists():
             environment(top)
         with store.opened(str(self.volume), PROFILE, make=True) as there:
-            put = Publishing(there, boot, str(self.volume), {"lines": []}, lambda _: None)
-            put.put(str(top), pack.walk(str(top)), Mark(key, DISTS, built_secs=1.0))
+            mark = Mark(key, DISTS, built_secs=1.0)
+            publish.put(there, str(top), pack.walk(str(top)), mark, {"lines": []}, lambda _: None)
 
     def bring(self, key: str = KEY) -> bool:
         with store.opened(str(self.volume), PROFILE) as there:
-            return Restoring(there, self.place, "b00t").bring(key, lambda _: None)
+            return restore.bring(there, self.place, key, lambda _: None)
 
     def edit(self, **more: object) -> None:
         """Change the manifest."""
         path = self.stored / "manifest.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+        found = json.loads(path.read_text())
+        if mark := more.pop("mark", {}):
+            more["mark"] = {**found["mark"], **mark} if isinstance(mark, dict) else mark
+        path.write_text(json.dumps({**found, **more}))
 
     def plant(self, *members: tarfile.TarInfo, content: bytes = b"evil") -> None:
         """Put *members* into the first part, so that size and digest are right."""
@@ -180,8 +182,8 @@ def test_a_part_of_another_environment_is_not_taken(world: World) -> None:
     top = environment(world.root / "other", text="other = 2\n" * 99)
     (top / SITE / "a-1.0.dist-info").rename(top / SITE / "a-2.0.dist-info")
     with store.opened(str(world.volume), PROFILE, make=True) as there:
-        put = Publishing(there, "b00t", str(world.volume), {}, lambda _: None)
-        put.put(str(top), pack.walk(str(top)), Mark(OTHER, {"a": "2.0"}))
+        mark = Mark(OTHER, {"a": "2.0"})
+        publish.put(there, str(top), pack.walk(str(top)), mark, {}, lambda _: None)
     for part in sorted(world.stored.glob("part-*")):
         os.replace(world.replay / f"store/{PROFILE}/{OTHER}/{part.name}", part)
 
@@ -279,20 +281,22 @@ def test_a_hostile_list_of_folders_and_links_is_set_aside(world: World, value: o
     "more",
     [
         {"format": 2},
-        {"key": OTHER},
+        {"mark": {"key": OTHER}},
+        {"mark": 3},
+        {"mark": {"torch": 3}},
         {"size": 10**400},
         {"size": -1},
         {"size": float("inf")},
         {"size": float("nan")},
         {"files": "many"},
-        {"built_secs": float("inf")},
+        {"mark": {"built_secs": float("inf")}},
         {"codec": ["zstd"]},
         {"made": 3},
-        {"dists": []},
-        {"dists": {"a": 1}},
+        {"mark": {"dists": []}},
+        {"mark": {"dists": {"a": 1}}},
         {"facts": None},
-        {"said": 3},
-        {"removed": None},
+        {"mark": {"said": 3}},
+        {"mark": {"removed": None}},
         {"parts": 3},
         {"parts": [[1]]},
         {"parts": [{"name": "part-00"}]},
@@ -344,8 +348,8 @@ def test_what_is_in_use_is_not_pruned(world: World) -> None:
         there.use(keys[1])
         there.use(keys[0])
         assert {"current": keys[0], "previous": keys[1]} == there.current()
-        assert [keys[2]] == there.prune("b00t", keep=1)
-        assert [keys[3]] == there.prune("b00t", keep=0)
+        assert [keys[2]] == there.prune(keep=1)
+        assert [keys[3]] == there.prune(keep=0)
         assert keys[:2] == there.stored()
 
 
@@ -374,7 +378,7 @@ def test_an_environment_is_there_whole_or_not_wherever_its_maker_died(
             assert there.manifest(there.current()["current"]) is not None
             if there.manifest(KEY):
                 assert world.bring()
-                there.discard(KEY, "x")
+                there.discard(KEY)
                 there.use(OTHER)
             there.sweep()
         assert world.bring(OTHER)
@@ -426,9 +430,9 @@ def test_shares_hold_each_file_once_in_order() -> None:
 
 
 def test_another_pod_that_was_first_has_won(world: World) -> None:
-    world.put(boot="one")
+    world.put()
     first = (world.stored / "manifest.json").stat().st_ino
-    world.put(boot="two")
+    world.put()
     assert first == (world.stored / "manifest.json").stat().st_ino
     assert not [name for name in os.listdir(world.replay) if name.startswith("tmp-")]
 

@@ -11,7 +11,8 @@ import pytest
 
 from workspace_agent.model.problem import Problem
 from workspace_agent.replay import torch_fit
-from workspace_agent.replay.place import Mark, Place
+from workspace_agent.replay.mark import Mark
+from workspace_agent.replay.place import Place
 from workspace_agent.replay.rules import Card, Cards
 
 RTX5090 = Card("NVIDIA GeForce RTX 5090", "12.0")
@@ -41,7 +42,7 @@ def environment(tmp_path: Path) -> SimpleNamespace:
 
 
 def ask(environment: SimpleNamespace, *cards: Card) -> Problem | None:
-    return torch_fit.problem(environment, Cards(cards))
+    return torch_fit.problem(environment, lambda: Cards(cards))
 
 
 def test_a_torch_without_code_for_the_card_is_told_with_the_file_that_would_be_chosen(
@@ -134,7 +135,7 @@ def test_a_restored_environment_that_knows_nothing_is_not_asked(
 
 
 def test_a_torch_of_the_image_is_not_ours_to_judge(environment: SimpleNamespace) -> None:
-    assert torch_fit.is_added(environment)
+    environment.say(HOPPER)
     environment.place.commit(Mark("k", {"accelerate": "1.0"}))
 
-    assert not torch_fit.is_added(environment)
+    assert ask(environment, RTX5090) is None

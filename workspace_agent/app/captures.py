@@ -10,7 +10,7 @@ from workspace_agent.app import replays
 from workspace_agent.app.engine import open_boot
 from workspace_agent.host import files
 from workspace_agent.model import layout
-from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import counted
 from workspace_agent.replay import captured, dists, inplace, offers, place
@@ -60,7 +60,7 @@ def note(facts: Facts, busy: str = "", *, dry_run: bool = False, clear: bool = F
     With *clear* what was interrupted before is told, and forgotten.
     """
     here, before = _place(facts), _texts(facts)
-    was, old = Captured.parsed(before.json), _seen(here)
+    was, old = Captured.parsed(before.json), table(files.read(f"{here.top}/{_SEEN}", 4 << 20))
     if busy:
         now, seen = replace(was, interrupted=busy), old
         after = replace(before, json=now.to_json().encode())
@@ -121,16 +121,6 @@ def _looked(
     seen: dict[str, Any] = {s: dict(each.times) for s, each in looks.items() if each.times}
     seen |= {kind: sorted(names) for kind, names in others.items() if names}
     return now, seen
-
-
-def _seen(here: place.Place) -> dict[str, Any]:
-    import json
-
-    try:
-        found = json.loads(files.read(f"{here.top}/{_SEEN}", 4 << 20) or b"{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _since(facts: Facts) -> int:

@@ -119,7 +119,7 @@ def capture(session: Session, dry_run: bool) -> Told:
 def prune(session: Session, keep: int, dry_run: bool) -> Told:
     """Remove stored environments that are not in use, but for the newest *keep*."""
     with _step(session) as step, opened(step.volume, step.profile) as store:
-        gone = store.spare(keep) if dry_run else store.prune(step.boot_id, keep)
+        gone = store.spare(keep) if dry_run else store.prune(keep)
     said = "would remove" if dry_run else "removed"
     return Told([*(f"{said} {one[:8]}" for one in gone), counted(len(gone), "environment")],
                 {"dry_run": dry_run, "removed": gone})  # fmt: skip
@@ -168,18 +168,19 @@ def _stored(step: Replay) -> list[Manifest]:
 
 def _as_data(manifest: Manifest) -> dict[str, Any]:
     return {
-        "key": manifest.key,
+        "key": manifest.mark.key,
         "made": manifest.made,
-        "packages": len(manifest.dists),
+        "packages": len(manifest.mark.dists),
         "files": manifest.files,
         "bytes": manifest.size,
         "packed": manifest.packed,
-        "built_secs": round(manifest.built_secs, 3),
+        "built_secs": round(manifest.mark.built_secs, 3),
     }
 
 
 def _told(manifest: Manifest) -> str:
     return (
-        f"{manifest.key[:8]} of {shown(manifest.made)}, {counted(len(manifest.dists), 'package')},"
+        f"{manifest.mark.key[:8]} of {shown(manifest.made)},"
+        f" {counted(len(manifest.mark.dists), 'package')},"
         f" {size(manifest.packed)} for {size(manifest.size)}"
     )

@@ -230,9 +230,7 @@ def settle(facts: Facts, step: Replay | None) -> tuple[Problem, ...]:
         return ()
     from workspace_agent.replay import gpu, torch_fit
 
-    wrong = None
-    if torch_fit.is_added(step):
-        wrong = torch_fit.problem(step, gpu.known(facts.runtime, step.env))
+    wrong = torch_fit.problem(step, lambda: gpu.known(facts.runtime, step.env))
     return tuple(problem for problem in (wrong, step.settle()) if problem)
 
 

@@ -11,6 +11,7 @@ from workspace_agent.app.engine import Opening, open_boot
 from workspace_agent.host import files, mounts, runtime
 from workspace_agent.host.asking import in_time
 from workspace_agent.model import layout
+from workspace_agent.model.jsontext import table
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import duration
 
@@ -66,15 +67,8 @@ class Session:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """Return one of this boot's JSON files; None when it is absent, broken or newer."""
-        import json
-
-        data = files.read(f"{self.runtime}/{name}") if self.runtime else None
-        try:
-            found = json.loads(data) if data else None
-        except ValueError:
-            return None
-        known = isinstance(found, dict) and found.get("schema") == 1
-        return found if known else None
+        found = table(files.read(f"{self.runtime}/{name}")) if self.runtime else {}
+        return found if found.get("schema") == 1 else None
 
     def workload_environ(self) -> dict[str, str]:
         """Return the workload's environment as the boot wrote it; empty when none did."""

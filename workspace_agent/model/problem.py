@@ -40,3 +40,8 @@ class AgentError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.what)
         self.problem = problem
+
+
+def slug(error: BaseException) -> str:
+    """Return the slug of the problem that *error* carries, or ""."""
+    return error.problem.slug if isinstance(error, AgentError) else ""

@@ -12,6 +12,7 @@ from workspace_agent.host import command, files
 from workspace_agent.host.room import room
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.replay import dists, lines, plan, settings, weigh
+from workspace_agent.replay.pack import no_room
 from workspace_agent.replay.place import site_of
 from workspace_agent.replay.redact import anonymous, redacted
 
@@ -300,8 +301,7 @@ class Builder:
         if network or is_network(ended.tail):
             return Problem("replay.no-network", what, why, fix)
         if any(word in ended.tail.lower() for word in _FULL):
-            fix = "give the pod a larger disk, or take packages out"
-            return Problem("replay.no-room", what, why, fix)
+            return no_room(why)
         return Problem("replay.build-failed", what, why, fix)
 
 

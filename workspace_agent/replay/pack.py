@@ -237,7 +237,7 @@ class _Unpacking(Flow):
         if sha256.hexdigest() != part.sha256 or not is_ours:
             return damaged(part.name)
         if "No space left" in said or "quota" in said:
-            return _full(said.splitlines()[0])
+            return no_room(said.splitlines()[0])
         return _broken("unpacking", said)
 
 
@@ -251,7 +251,7 @@ def _watch(flows: Sequence[_Unpacking], tell: Callable[[str], None]) -> None:
         if done != seen:
             seen, since = done, time.monotonic()
         elif seen < whole and time.monotonic() - since > _SILENT:
-            raise AgentError(_HUNG)
+            raise AgentError(HUNG)
         time.sleep(_LOOK)
 
 
@@ -315,7 +315,7 @@ def damaged(name: str) -> Problem:
     )
 
 
-_HUNG = Problem(
+HUNG = Problem(
     "volume.not-responding",
     "the volume does not answer; the packages are not brought back from it",
     f"no byte came for {_SILENT:.0f} s",
@@ -323,10 +323,11 @@ _HUNG = Problem(
 )
 
 
-def _full(said: str) -> Problem:
-    fix = "give the pod a larger disk, or take packages out"
+def no_room(why: str, where: str = "") -> Problem:
+    """Say that the container's disk is too small."""
     what = "the packages do not fit onto the container's disk"
-    return Problem("replay.no-room", what, said, fix)
+    fix = "give the pod a larger disk, or take packages out"
+    return Problem("replay.no-room", what, why, fix, where)
 
 
 def _broken(doing: str, why: str) -> Problem:

@@ -6,7 +6,6 @@ counts from the moment its mark is there, which is written last.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from contextlib import suppress
@@ -17,7 +16,8 @@ from tempfile import mkdtemp
 from workspace_agent.host import files
 from workspace_agent.host.room import room
 from workspace_agent.model import layout
-from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.jsontext import dumps, table
+from workspace_agent.replay.mark import Mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,21 +32,6 @@ _BASELINE = "baseline.json"
 _SHARE = 0.25
 
 _MEMORY = "/dev/shm"  # the one tmpfs that an unprivileged container has
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What is in an environment: *said* is the report of its conflicts, *removed* what it took
-    away in place; *secs* is what it took here, *built_secs* what its build took.
-    """
-
-    key: str
-    dists: dict[str, str]
-    said: tuple[str, ...] = ()
-    secs: float = 0.0
-    built_secs: float = 0.0
-    removed: tuple[str, ...] = ()
-    is_stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,11 +51,9 @@ class Place:
 
     def mark(self, key: str) -> Mark | None:
         """Return what the environment *key* holds; None when it is not there, or not whole."""
-        data = files.read(f"{self.at(key)}/{_MARK}", 4 << 20)
-        with suppress(ValueError, TypeError, KeyError):
-            found = json.loads(data or b"")
-            made = Mark(**{**found, **{n: tuple(found[n]) for n in ("said", "removed")}})
-            return made if made.key == key else None
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            mark = Mark.parsed(table(files.read(f"{self.at(key)}/{_MARK}", 4 << 20)))
+            return mark if mark.key == key else None
         return None
 
     def commit(self, mark: Mark) -> None:
@@ -118,11 +101,8 @@ class Place:
 
     def baseline(self) -> dict[str, str] | None:
         """Return the image's packages as `keep_baseline` has them; None before that."""
-        with suppress(ValueError):
-            known = json.loads(files.read(f"{self.top}/{_BASELINE}") or b"")
-            if isinstance(known, dict):
-                return {str(name): str(version) for name, version in known.items()}
-        return None
+        known = table(files.read(f"{self.top}/{_BASELINE}"))
+        return {name: str(version) for name, version in known.items()} or None
 
     def keep_baseline(self, found: Mapping[str, str]) -> None:
         """Note the image's packages, before anything is added to them in this container."""

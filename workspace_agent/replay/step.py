@@ -13,13 +13,14 @@ from workspace_agent.host.lease import Lease
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.host.ticker import Ticker
 from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
-from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.problem import AgentError, Problem, slug
 from workspace_agent.model.words import counted, duration
 from workspace_agent.replay import dists, inplace, key, lines, pack, redact
 from workspace_agent.replay.build import Builder
-from workspace_agent.replay.place import Mark, Place, site_of
-from workspace_agent.replay.publish import Publishing, not_stored
-from workspace_agent.replay.restore import HUNG, Restoring
+from workspace_agent.replay.mark import Mark
+from workspace_agent.replay.place import Place, site_of
+from workspace_agent.replay.publish import not_stored, put
+from workspace_agent.replay.restore import bring
 from workspace_agent.replay.store import Store, opened
 
 TYPE_CHECKING = False
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 # Another pod that builds the same is waited for so long; then we build, too.
 _PATIENCE = 120.0
-
-# A build that failed for this is tried at the next boot: the reason is not in the files.
-_MAY_PASS = ("replay.no-network", "replay.no-room")
 
 # An environment that adds nothing: what is in use until there is another one.
 BARE = "bare"
@@ -142,8 +140,7 @@ class Replay:
                 self._have(tell)
             self.place.use(wanted)
         except (AgentError, OSError) as error:
-            hangs = isinstance(error, AgentError) and error.problem.slug == HUNG
-            self.stopgap(tell, stored=not hangs)
+            self.stopgap(tell, stored=slug(error) != pack.HUNG.slug)
             raise
 
     def _have(self, tell: Callable[[str], None]) -> None:
@@ -186,13 +183,12 @@ class Replay:
             old = inplace.files_of(self.python.site, self.want.base) if self.is_in_place else []
             found = builder.make(top, alive)
         except (AgentError, OSError) as error:
-            problem = error.problem if isinstance(error, AgentError) else None
             self.place.discard(wanted)
-            if problem is None or problem.slug == "replay.no-room":
+            if slug(error) in ("", "replay.no-room"):
                 shutil.rmtree(builder.work, ignore_errors=True)  # its caches are most of it
-            elif problem.slug not in _MAY_PASS:
+            elif isinstance(error, AgentError) and slug(error) != "replay.no-network":
                 with suppress(OSError):
-                    store.remember(wanted, f"{problem.what}: {problem.why}")
+                    store.remember(wanted, f"{error.problem.what}: {error.problem.why}")
             lease.release()
             raise
         except BaseException:
@@ -240,7 +236,7 @@ class Replay:
 
     def _restored(self, store: Store, wanted: str, tell: Callable[[str], None]) -> bool:
         site = self.python.site if self.is_in_place else ""
-        return Restoring(store, self.place, self.boot_id, site).bring(wanted, tell)
+        return bring(store, self.place, wanted, tell, site)
 
     def stopgap(self, tell: Callable[[str], None] = lambda _: None, *, stored: bool = True) -> None:
         """Have the last good environment in use, or an empty one, where none is *stored*."""
@@ -305,9 +301,7 @@ class Replay:
 
         self.builder.compile(top, [path for path, _ in tree().files], alive)
         with opened(self.volume, self.profile, make=True) as store:
-            Publishing(store, self.boot_id, self.volume, self.want.facts, alive).put(
-                top, tree(), mark
-            )
+            put(store, top, tree(), mark, self.want.facts, alive)
             if self.leases and self.leases[0].held():
                 store.sweep()
         self.place.commit(replace(mark, is_stored=True))

@@ -9,7 +9,6 @@ A profile is an interpreter (`cp311-x86_64`), and the rule that chose the files,
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -19,7 +18,8 @@ from dataclasses import asdict, dataclass
 from workspace_agent.host import files
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model import layout
-from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.jsontext import dumps, table
+from workspace_agent.replay.mark import Mark, is_sane
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,18 +53,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an environment on the volume is: *facts* made its key, *dists* are its packages."""
+    """What an environment on the volume is: *mark* says what is in it, *facts* made its key."""
 
-    key: str
+    mark: Mark
     facts: dict[str, Any]
-    dists: dict[str, str]
     codec: str
     parts: tuple[Part, ...]
     files: int
     size: int
-    built_secs: float
-    said: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
     made: str = ""
     format: int = FORMAT
 
@@ -80,31 +76,22 @@ class Manifest:
     @classmethod
     def parsed(cls, data: bytes | None) -> Manifest | None:
         """Return what *data* says, or None: it comes from the volume, and may be anything."""
-        with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            found: dict[str, Any] = json.loads(data or b"")
-            if found.get("format") != FORMAT:
-                return None
-            for name, one in (("parts", _part), ("said", str), ("removed", str)):
-                found[name] = tuple(one(value) for value in found[name])
-            made = cls(**found)
-            numbers = (made.files, made.size, made.built_secs)
-            tables = isinstance(made.facts, dict) and isinstance(made.dists, dict)
-            words = (made.codec, made.made, *made.dists.values())
-            if tables and all(map(_is_sane, numbers)) and all(isinstance(w, str) for w in words):
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            found = table(data)
+            mark, parts = Mark.parsed(found["mark"]), tuple(_part(one) for one in found["parts"])
+            made = cls(**{**found, "mark": mark, "parts": parts})
+            words = isinstance(made.codec, str) and isinstance(made.made, str)
+            numbers = is_sane(made.files) and is_sane(made.size)
+            if made.format == FORMAT and words and numbers and isinstance(made.facts, dict):
                 return made
         return None
 
 
 def _part(value: Mapping[str, Any]) -> Part:
     part = Part(**value)
-    if not _PART.fullmatch(part.name) or type(part.bytes) is not int or not _is_sane(part.bytes):
+    if not _PART.fullmatch(part.name) or type(part.bytes) is not int or not is_sane(part.bytes):
         raise ValueError
     return part
-
-
-def _is_sane(number: float) -> bool:
-    """Say whether *number* can be a size or a time; JSON also has infinite ones, and huge ones."""
-    return type(number) in (int, float) and 0 <= number < 1 << 60
 
 
 @dataclass(frozen=True)
@@ -117,7 +104,7 @@ class Store:
     def manifest(self, key: str) -> Manifest | None:
         """Return the manifest of *key*; None where there is none that can be used."""
         found = Manifest.parsed(self.root.read(f"{self.at(key)}/{MANIFEST}", _LIMIT))
-        return found if found and found.key == key else None
+        return found if found and found.mark.key == key else None
 
     def at(self, key: str) -> str:
         """Return where *key* lies, below the root."""
@@ -132,30 +119,29 @@ class Store:
             return []
         return [name for _, name in sorted(seen)]
 
-    def publish(self, stage: str, key: str) -> bool:
-        """Give the finished folder *stage* its place; says whether it was the first there."""
+    def publish(self, stage: str, key: str) -> None:
+        """Give the finished folder *stage* its place, unless another pod was the first there."""
         with self.root.folder(f"store/{self.profile}", 0o700) as folder:
             try:
                 self.root.rename(stage, key, folder)
             except OSError:
                 # Another pod's, most likely; and a file server that was asked twice says so too.
                 if self.manifest(key) is not None:
-                    return False
-                self.discard(key, stage.removeprefix(_TMP))  # nobody can use what stands there
+                    return
+                self.discard(key)  # nobody can use what stands there
                 self.root.rename(stage, key, folder)
             files.sync_dir("", folder.fd)
-        return True
 
-    def discard(self, key: str, boot_id: str) -> None:
+    def discard(self, key: str) -> None:
         """Take what cannot be used out of the way, and remove it."""
-        name = f"{_TMP}{boot_id}-{key}"
+        name = _temporary()
         with suppress(OSError):
             self.root.rename(self.at(key), name)
         self.root.remove_tree(name)
 
     def current(self) -> dict[str, str]:
         """Return which key is `current` and which `previous`; {} when nobody knows."""
-        found = _object(self.root.read(f"current-{self.profile}", 4096))
+        found = _note(self.root.read(f"current-{self.profile}", 4096))
         return {name: str(value) for name, value in found.items() if name in _NAMES}
 
     def use(self, key: str) -> None:
@@ -167,7 +153,7 @@ class Store:
 
     def failed(self, key: str) -> str:
         """Return why the last build of *key* failed, if that was lately; else ""."""
-        found = _object(self.root.read(f"failed-{self.profile}", 64 << 10))
+        found = _note(self.root.read(f"failed-{self.profile}", 64 << 10))
         at = found.get("at")
         lately = isinstance(at, (int, float)) and 0 <= time.time() - at < RETRY_AFTER
         return str(found.get("why")) if found.get("key") == key and lately else ""
@@ -180,11 +166,11 @@ class Store:
         elif self.root.look(f"failed-{self.profile}"):
             self.root.remove(f"failed-{self.profile}")
 
-    def prune(self, boot_id: str, keep: int = _KEEP) -> list[str]:
+    def prune(self, keep: int = _KEEP) -> list[str]:
         """Remove what is neither in use nor among the newest *keep*; returns the keys."""
         gone = self.spare(keep)
         for key in gone:
-            self.discard(key, boot_id)
+            self.discard(key)
         return gone
 
     def spare(self, keep: int = _KEEP) -> list[str]:
@@ -200,9 +186,9 @@ class Store:
                 self.root.remove_tree(name)
 
     @contextmanager
-    def stage(self, boot_id: str) -> Iterator[tuple[str, SafeRoot]]:
+    def stage(self) -> Iterator[tuple[str, SafeRoot]]:
         """Make a private folder; yields its name and itself, and removes what is left of it."""
-        name = f"{_TMP}{boot_id}-{os.urandom(4).hex()}"
+        name = _temporary()
         with self.root.folder(name, 0o700) as folder:
             try:
                 yield name, folder
@@ -213,6 +199,10 @@ class Store:
 _TMP, _NAMES = "tmp-", ("current", "previous")
 
 
+def _temporary() -> str:
+    return f"{_TMP}{os.urandom(8).hex()}"
+
+
 @contextmanager
 def opened(volume: str, profile: str, *, make: bool = False) -> Iterator[Store]:
     """Open the store on *volume*; raises OSError where there is none, and none is to be made."""
@@ -221,10 +211,6 @@ def opened(volume: str, profile: str, *, make: bool = False) -> Iterator[Store]:
         yield Store(at, profile)
 
 
-def _object(data: bytes | None) -> dict[str, Any]:
-    try:
-        found = json.loads(data or b"")
-    except (ValueError, RecursionError):
-        return {}
-    known = isinstance(found, dict) and found.get("format") == FORMAT
-    return found if known else {}
+def _note(data: bytes | None) -> dict[str, Any]:
+    found = table(data)
+    return found if found.get("format") == FORMAT else {}

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from dataclasses import replace
 
 from workspace_agent.host import command, files
-from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.problem import Problem
 from workspace_agent.replay import rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workspace_agent.replay.mark import Mark
     from workspace_agent.replay.rules import Cards
     from workspace_agent.replay.step import Replay
-
-# In the environment, and packed with it: an environment that was built on another card comes with
-# what its torch was built for.
-_NOTE = ".workspace-agent-torch.json"
 
 _ASK = "import json, torch; print(json.dumps([torch.version.cuda, torch.cuda.get_arch_list()]))"
 
@@ -26,23 +25,21 @@ _ASK = "import json, torch; print(json.dumps([torch.version.cuda, torch.cuda.get
 _LIMIT = 120.0
 
 
-def is_added(step: Replay) -> bool:
-    """Say whether *step* brought a torch, or another one than the image's."""
+def problem(step: Replay, cards: Callable[[], Cards]) -> Problem | None:
+    """Return what is wrong with the torch that *step* brought, on *cards*; None where there is
+    none, or nobody knows.
+    """
     mark = step.place.mark(step.place.used())
-    return mark is not None and "torch" in mark.dists
-
-
-def problem(step: Replay, cards: Cards) -> Problem | None:
-    """Return what is wrong with its torch on *cards*; None where that is not known."""
-    bad = [card for card in cards.cards if card.capability]
-    built = _built(step) if bad else None
-    if built is None:
+    if mark is None or "torch" not in mark.dists:
         return None
-    cuda, arches = built
+    bad = [card for card in cards().cards if card.capability]
+    arches = _built(step, mark) if bad else None
+    if arches is None:
+        return None
     bad = [card for card in bad if not rules.runs(arches, card.capability)]
     if not bad:
         return None
-    said = " ".join(arches) if cuda and arches else "no GPU at all"
+    said = " ".join(arches) if arches else "no GPU at all"
     names = dict.fromkeys(f"{card.name or 'a card'} ({card.capability})" for card in bad)
     arch = bad[0].arch
     file = (
@@ -59,31 +56,29 @@ def problem(step: Replay, cards: Cards) -> Problem | None:
     )
 
 
-def _built(step: Replay) -> tuple[str, list[str]] | None:
-    """Return the CUDA and the architectures that torch was built for; None when it does not say.
+def _built(step: Replay, mark: Mark) -> tuple[str, ...] | None:
+    """Return the architectures that torch was built for; None when it does not say.
 
-    Without a driver that it takes, a torch with CUDA names no architecture.
+    The mark says it to those who restore it on other cards. Without a driver that it takes, a torch
+    with CUDA names no architecture.
     """
-    top = step.place.at(step.place.used())
-    mark = step.place.mark(step.place.used())
-    note = f"{top}/{_NOTE}"
-    is_new = mark is not None and not mark.is_stored
+    if mark.is_stored:
+        return mark.torch
     with suppress(OSError, ValueError, TypeError):
-        said = _asked(step, top) if is_new else files.read(note)
-        cuda, arches = json.loads(said or b"")
+        cuda, arches = json.loads(_asked(step))
         if arches or not cuda:
-            if is_new:
-                files.commit(note, dumps([cuda, arches]))
-            return cuda or "", [str(one) for one in arches]
+            found = (*map(str, arches),) if cuda else ()
+            step.place.commit(replace(mark, torch=found))
+            return found
     return None
 
 
-def _asked(step: Replay, top: str) -> bytes:
+def _asked(step: Replay) -> bytes:
     def alive(_: str) -> None:
         for lease in step.leases:  # nobody else is to build meanwhile
             lease.beat()
 
-    python = step.python.executable if step.is_in_place else f"{top}/bin/python"
+    python = step.python.executable if step.is_in_place else f"{step.place.env}/bin/python"
     out, log = f"{step.place.top}/torch.json", f"{step.logs}/replay.log"
     command.run([python, "-I", "-c", _ASK], log=log, env=step.env, timeout=_LIMIT, out=out,
                 tell=alive)  # fmt: skip
