@@ -60,10 +60,10 @@ class Pod:
     def chosen(self, *names: str, **more: object) -> tuple[list[str], str]:
         """Return the files that are followed among *names*, and the rule."""
         step = self.step(dict.fromkeys(names, "dependencies"), **more)
-        found = step.files if step else ()
+        found = step.asked.files if step else ()
         return [
             os.path.relpath(one, self.at / "volume") for one in found
-        ], step.rule if step else ""
+        ], step.asked.rule if step else ""
 
     @property
     def has_asked(self) -> bool:
@@ -174,14 +174,15 @@ def test_where_no_rule_fits_nothing_is_followed(pod: Pod) -> None:
 def test_rules_that_name_no_card_do_not_ask_for_them(pod: Pod) -> None:
     step = pod.step({"all.txt": "a"}, rules=(DEFAULT, BLACKWELL))
 
-    assert (("x",), ("g",)) == (step.extras, step.groups)
+    assert (("x",), ("g",)) == (step.asked.extras, step.asked.groups)
     assert not pod.has_asked
 
 
 def test_a_choice_says_why(pod: Pod) -> None:
     content = {"requirements_blackwell.txt": "a"}
 
-    assert "requirements_blackwell.txt: 1 GPU, blackwell" == pod.step(content, cards="12.0").why
+    step = pod.step(content, cards="12.0")
+    assert "requirements_blackwell.txt: 1 GPU, blackwell" == step.asked.why
 
 
 def test_never_follows_nothing(pod: Pod) -> None:
@@ -256,7 +257,7 @@ def with_uv(tmp_path: Path, facts: Callable, plant: Callable) -> Pod:
 def test_a_lock_of_uv_becomes_lines(with_uv: Pod) -> None:
     step = with_uv.step({"requirements.txt": "other"})
 
-    assert [f"{with_uv.at}/run/uv-lock.txt"] == list(step.files)
+    assert [f"{with_uv.at}/run/uv-lock.txt"] == list(step.asked.files)
     assert ["alpha"] == [line.name for line in step.want.lines]
     assert 0o600 == (with_uv.at / "run/uv-lock.txt").stat().st_mode & 0o777
     assert f"--project {with_uv.at}/volume" in (with_uv.at / "said").read_text()

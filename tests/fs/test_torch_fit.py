@@ -11,6 +11,8 @@ import pytest
 
 from workspace_agent.model.problem import Problem
 from workspace_agent.replay import torch_fit
+from workspace_agent.replay.asked import Asked
+from workspace_agent.replay.key import Policy
 from workspace_agent.replay.mark import Mark
 from workspace_agent.replay.place import Place
 from workspace_agent.replay.rules import Card, Cards
@@ -36,8 +38,8 @@ def environment(tmp_path: Path) -> SimpleNamespace:
         path.chmod(0o755)
 
     return SimpleNamespace(
-        place=place, is_in_place=False, leases=[], logs=str(tmp_path), env={"PATH": "/bin"},
-        why="requirements.txt", files=("/volume/requirements.txt",), say=say,
+        place=place, policy=Policy(), leases=[], logs=str(tmp_path), env={"PATH": "/bin"},
+        asked=Asked(("/volume/requirements.txt",), "requirements.txt"), say=say,
     )  # fmt: skip
 
 

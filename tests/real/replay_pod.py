@@ -15,6 +15,7 @@ import time
 
 from workspace_agent.host import interpreter
 from workspace_agent.model.problem import AgentError
+from workspace_agent.replay.asked import Asked
 from workspace_agent.replay.key import Policy
 from workspace_agent.replay.place import Place
 from workspace_agent.replay.step import Replay
@@ -26,7 +27,7 @@ WRITES = ("os.mkdir", "os.rename", "os.symlink", "os.chmod", "subprocess.Popen")
 def main(told: dict) -> int:
     env = dict(os.environ)
     step = Replay(
-        files=tuple(told["files"]),
+        asked=Asked(tuple(told["files"]), "files"),
         place=Place(told["place"]),
         volume=told["volume"],
         python=interpreter.find(env["PATH"]),

@@ -13,6 +13,7 @@ import wheels
 
 from workspace_agent.host import interpreter
 from workspace_agent.model.problem import AgentError
+from workspace_agent.replay.asked import Asked
 from workspace_agent.replay.key import Policy
 from workspace_agent.replay.place import Place
 from workspace_agent.replay.step import Replay
@@ -58,7 +59,7 @@ def replay(request: pytest.FixtureRequest, tmp_path: Path, image: Path, index: P
         (tmp_path / "volume").mkdir(exist_ok=True)
         (tmp_path / "volume/requirements.txt").write_text(text)
         return Replay(
-            files=(f"{tmp_path}/volume/requirements.txt",),
+            asked=Asked((f"{tmp_path}/volume/requirements.txt",), "requirements.txt"),
             place=Place(f"{tmp_path}/place"),
             volume=f"{tmp_path}/volume",
             python=interpreter.find(f"{image}/bin"),

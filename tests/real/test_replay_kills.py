@@ -37,7 +37,7 @@ def test_the_next_pod_is_whole_wherever_one_was_killed(
         assert "settled well" in after.out
         assert expected == {name: pods.dists(after)[name] for name in expected}
         (manifest,) = pods.manifests()
-        assert expected == json.loads(manifest.read_text())["dists"]
+        assert expected == json.loads(manifest.read_text())["mark"]["dists"]
         noted = json.loads(next(pods.store.glob("current-*")).read_text())
         assert manifest.parent.name == noted["current"]
         if "tells packing" in after.out:  # who stores one also cleans up

@@ -187,5 +187,5 @@ def test_a_truncated_part_is_built_anew(pods: Pods) -> None:
     pod = pods.whole()
     assert "settled well" in pod.out
     assert "tells making" in pod.out
-    assert expected == json.loads(pods.manifests()[0].read_text())["dists"]
+    assert expected == json.loads(pods.manifests()[0].read_text())["mark"]["dists"]
     assert "tells restoring" in pods.whole().out

@@ -9,6 +9,7 @@ import pytest
 
 from workspace_agent.model.problem import AgentError
 from workspace_agent.replay import lines
+from workspace_agent.replay.asked import Asked
 
 DATA = Path(__file__).parents[1] / "data/requirements"
 
@@ -239,7 +240,7 @@ def test_a_real_file_is_read_as_pip_reads_it(name: str) -> None:
 def test_beside_hashes_nothing_comes_back_that_was_installed_by_hand(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text(f"six==1.0 --hash=sha256:{'0' * 64}\n")
     (tmp_path / "captured.lock").write_text("rich==1.0\n")
-    paths = [str(tmp_path / name) for name in ("requirements.txt", "captured.lock")]
+    paths = (str(tmp_path / name) for name in ("requirements.txt", "captured.lock"))
 
-    found = lines.followed(paths, only_pinned=False)
+    found = Asked(tuple(paths)).lines()
     assert ["six"] == [line.name for line in found]

@@ -13,7 +13,7 @@ from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import counted
-from workspace_agent.replay import captured, dists, inplace, offers, place
+from workspace_agent.replay import captured, dists, inplace, offers
 from workspace_agent.replay.capture import look
 from workspace_agent.replay.captured import Captured, Texts
 from workspace_agent.replay.store import opened
@@ -21,6 +21,7 @@ from workspace_agent.replay.store import opened
 if TYPE_CHECKING:
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile
+    from workspace_agent.replay.place import Place
     from workspace_agent.start import Boot
 
 # In the place of the environments: what was by hand here when we looked last, by folder.
@@ -59,7 +60,7 @@ def note(facts: Facts, busy: str = "", *, dry_run: bool = False, clear: bool = F
 
     With *clear* what was interrupted before is told, and forgotten.
     """
-    here, before = _place(facts), _texts(facts)
+    here, before = replays.place_of(facts), _texts(facts)
     was, old = Captured.parsed(before.json), table(files.read(f"{here.top}/{_SEEN}", 4 << 20))
     if busy:
         now, seen = replace(was, interrupted=busy), old
@@ -89,7 +90,7 @@ def _texts(facts: Facts) -> Texts:
 
 
 def _looked(
-    facts: Facts, here: place.Place, old: dict[str, Any], before: Texts, was: Captured
+    facts: Facts, here: Place, old: dict[str, Any], before: Texts, was: Captured
 ) -> tuple[Captured, dict[str, Any]]:
     """Look into every folder of packages; returns what is captured now, and what was seen."""
     since = _since(facts)
@@ -131,10 +132,6 @@ def _since(facts: Facts) -> int:
         except OSError:
             continue
     raise FileNotFoundError(2, "no boot has left a report here", facts.runtime)
-
-
-def _place(facts: Facts) -> place.Place:
-    return place.find(facts.environ, facts.uid, facts.system, facts.runtime)
 
 
 def not_captured(error: OSError) -> Problem:

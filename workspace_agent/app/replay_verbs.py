@@ -45,7 +45,7 @@ def status(session: Session) -> Told:
     words = "as the files ask" if used == wanted else f"the files ask for {wanted[:8]}"
     lines = [
         f"{'environment':<12} {f'{used[:8]}, {words}' if mark else f'none; {words}'}",
-        f"{'files':<12} {', '.join(map(shown, step.files))}",
+        f"{'files':<12} {', '.join(map(shown, step.asked.files))}",
         f"{'path':<12} {step.place.env}",
         f"{'packages':<12} {len(data['packages'])} beside the image's {len(step.want.base)}",
         *(f"{'conflict':<12} {shown(one)}" for one in data["conflicts"]),

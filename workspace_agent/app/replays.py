@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from workspace_agent.host import files
 from workspace_agent.model import layout
-from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.problem import AgentError
 from workspace_agent.model.recipe import compose, path_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from workspace_agent.app.facts import Facts
-    from workspace_agent.config.schema import Profile, RequirementsRule
+    from workspace_agent.config.schema import Profile
     from workspace_agent.model.outcome import Step
+    from workspace_agent.model.problem import Problem
     from workspace_agent.model.recipe import Recipe
+    from workspace_agent.replay.asked import Asked
     from workspace_agent.replay.each_boot import PipEachBoot
     from workspace_agent.replay.place import Place
     from workspace_agent.replay.rules import Cards
@@ -28,18 +30,6 @@ if TYPE_CHECKING:
 # Names at the place where files of packages are looked for that mean some are there.
 PREFIXES = ("requirements", "pylock.")
 NAMES = ("pyproject.toml", "uv.lock", "environment.yml")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The *files* that are meant, *why* in words, under which *rule*, and what is to be told."""
-
-    files: tuple[str, ...] = ()
-    why: str = ""
-    rule: str = ""
-    extras: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    notes: tuple[Problem, ...] = ()
 
 
 def step_of(
@@ -69,50 +59,37 @@ def step_of(
         note(error.problem)
         return None
     if profile.replay.mode == "pip-each-boot":
-        return _each_boot(found, profile, facts, env)
+        from workspace_agent.replay.each_boot import PipEachBoot
+
+        python, options = facts.python.executable, profile.replay.options
+        log = f"{facts.runtime}/{layout.LOGS}/replay.log"
+        return PipEachBoot(found, python, options, env, log, f"{place_of(facts).top}/each-boot")
     return _replay(found, profile, facts, env)
 
 
-def _replay(found: Choice, profile: Profile, facts: Facts, env: Mapping[str, str]) -> Replay:
-    from workspace_agent.replay import key, place, step  # most boots have no use for them
+def _replay(asked: Asked, profile: Profile, facts: Facts, env: Mapping[str, str]) -> Replay:
+    from workspace_agent.replay import key, step  # most boots have no use for them
 
     wish = profile.replay
     token = {"daily": time.strftime("%Y-%m-%d", time.gmtime()), "boot": facts.boot_id}
     return step.Replay(
-        files=found.files,
-        place=place.find(facts.environ, facts.uid, facts.system, facts.runtime),
+        asked=asked,
+        place=place_of(facts),
         volume=facts.volume.path,
         python=facts.python,
         policy=key.Policy(wish.mode, wish.on_conflict, wish.protected),
         env=env,
         logs=f"{facts.runtime}/{layout.LOGS}",
         boot_id=facts.boot_id,
-        rule=found.rule,
-        extras=found.extras,
-        groups=found.groups,
-        why=found.why,
-        only_pinned=wish.trust == "pinned",
         refresh=token.get(wish.refresh, ""),
     )
 
 
-def _each_boot(
-    found: Choice, profile: Profile, facts: Facts, env: Mapping[str, str]
-) -> PipEachBoot:
-    from workspace_agent.replay import each_boot, place
+def place_of(facts: Facts) -> Place:
+    """Return where the environments of this container lie."""
+    from workspace_agent.replay import place
 
-    top = place.find(facts.environ, facts.uid, facts.system, facts.runtime).top
-    return each_boot.PipEachBoot(
-        files=found.files,
-        extras=found.extras,
-        groups=found.groups,
-        python=facts.python.executable,
-        options=profile.replay.options,
-        only_pinned=profile.replay.trust == "pinned",
-        env=env,
-        log=f"{facts.runtime}/{layout.LOGS}/replay.log",
-        mark=f"{top}/each-boot",
-    )
+    return place.find(facts.environ, facts.uid, facts.system, facts.runtime)
 
 
 def environ(facts: Facts, recipe: Recipe) -> dict[str, str]:
@@ -121,11 +98,13 @@ def environ(facts: Facts, recipe: Recipe) -> dict[str, str]:
     return {**env, "PATH": path_beside(env.get("PATH", os.defpath), facts.volume.path)}
 
 
-def chosen(profile: Profile, facts: Facts, env: Mapping[str, str]) -> Choice:
-    """Return the files that say which packages; raises nothing: a volume in trouble has none.
+def chosen(profile: Profile, facts: Facts, env: Mapping[str, str]) -> Asked:
+    """Return the files that say which packages; *env* leads to the tools.
 
-    *env* leads to the tools. The cards are asked for only where the choice depends on them.
+    The cards are asked for only where the choice depends on them.
     """
+    from workspace_agent.replay import asked
+
     folder = facts.fill(profile, profile.replay.dir)
 
     def cards() -> Cards:
@@ -133,91 +112,32 @@ def chosen(profile: Profile, facts: Facts, env: Mapping[str, str]) -> Choice:
 
         return gpu.known(facts.runtime, env)
 
-    if profile.requirements:
-        found = _by_rule(profile.requirements, cards)
-        paths = [os.path.join(folder, facts.fill(profile, one)) for one in found.files]
-        return replace(found, files=tuple(paths))
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return Choice()
-    from shutil import which
+    def has_uv() -> bool:
+        from shutil import which
 
-    has_uv = "uv.lock" in names and bool(which("uv", path=env["PATH"]))
-    found = by_convention(names, cards, has_uv)
-    if found.files == ("pyproject.toml",) and not _names_packages(f"{folder}/pyproject.toml"):
-        return Choice()  # settings of a tool
-    return replace(found, files=tuple(f"{folder}/{name}" for name in found.files))
+        return bool(which("uv", path=env["PATH"]))
+
+    found = (
+        asked.by_rule(profile.requirements, cards)
+        if profile.requirements
+        else asked.in_folder(folder, cards, has_uv)
+    )
+    paths = (os.path.join(folder, facts.fill(profile, one)) for one in found.files)
+    return replace(found, files=tuple(paths), only_pinned=profile.replay.trust == "pinned")
 
 
-def _names_packages(path: str) -> bool:
-    return b"dependencies" in (files.read(os.path.realpath(path), 1 << 20) or b"")
-
-
-def _by_rule(given: Sequence[RequirementsRule], cards: Callable[[], Cards]) -> Choice:
-    from workspace_agent.config.schema import WhenSection
-    from workspace_agent.replay import rules
-
-    partly: list[str] = []
-    for rule in given:
-        if rule.when == WhenSection():
-            return Choice(rule.files, "the rule without `when`", rule.name, rule.extras,
-                          rule.groups, _mixed(partly, cards))  # fmt: skip
-        name = rule.name or os.path.splitext(os.path.basename("".join(rule.files[:1])))[0]
-        whole, some = rules.fits(rule.when, cards())
-        if whole:
-            return Choice(rule.files, f"rule {name}: {cards()}", name, rule.extras,
-                          rule.groups, _mixed(partly, cards))  # fmt: skip
-        partly += [name] * some
-    return Choice(notes=_mixed(partly, cards))
-
-
-def by_convention(names: Collection[str], cards: Callable[[], Cards], has_uv: bool) -> Choice:
-    """Return which of the *names* in a folder are meant when nobody says."""
-    if "pylock.toml" in names:
-        return Choice(("pylock.toml",), "pylock.toml")
-    if {"uv.lock", "pyproject.toml"} <= {*names} and has_uv:
-        return Choice(("uv.lock",), "uv.lock")
-    if any(name.startswith("requirements") for name in names):
-        from workspace_agent.replay import rules
-
-        here = cards() if rules.asks_for_cards(names) else None
-        files, rule, partly = rules.by_name(names, here or rules.Cards())
-        notes = _mixed(partly, cards)
-        if len(files) > 1:
-            return Choice(notes=(*notes, _ambiguous(files)))
-        if files:
-            return Choice(files, files[0] + (f": {here}" if here else ""), rule, notes=notes)
-    return Choice(("pyproject.toml",), "pyproject.toml") if "pyproject.toml" in names else Choice()
-
-
-def _mixed(partly: Sequence[str], cards: Callable[[], Cards]) -> tuple[Problem, ...]:
-    if not partly:
-        return ()
-    what = f"the GPUs are of several kinds: {cards()}"
-    why = f"for some of them only: {', '.join(partly)}"
-    fix = "write a file for all of them, with a `[[requirements]]` whose `when` fits each"
-    return (Problem("replay.mixed-cards", what, why, fix),)
-
-
-def _ambiguous(files: Sequence[str]) -> Problem:
-    what = f"nobody can tell which file is meant: {' or '.join(files)}"
-    why = "each of them is for this machine, so that none was followed"
-    fix = "keep one of them, or say which by `[[requirements]]` in the profile"
-    return Problem("replay.ambiguous", what, why, fix)
-
-
-def _without_lock(found: Choice, facts: Facts, env: Mapping[str, str]) -> tuple[str, ...]:
+def _without_lock(found: Asked, facts: Facts, env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files of *found*, with lines instead of a uv.lock; raises AgentError."""
+    locks = [path for path in found.files if os.path.basename(path) == "uv.lock"]
+    if not locks:
+        return found.files
     from workspace_agent.replay import uvlock
     from workspace_agent.steps.trouble import from_oserror
 
-    def lines(lock: str) -> str:
-        return uvlock.as_lines(lock, found.extras, found.groups, python=facts.python.executable,
-                               runtime=facts.runtime, env=env)  # fmt: skip
-
+    python, runtime = facts.python.executable, facts.runtime
     try:
-        return tuple(lines(p) if os.path.basename(p) == "uv.lock" else p for p in found.files)
+        lines = {lock: uvlock.as_lines(lock, found, python, runtime, env) for lock in locks}
+        return tuple(lines.get(path, path) for path in found.files)
     except OSError as error:
         raise AgentError(from_oserror(error, str(error.filename or ""), "replay")) from error
 
@@ -241,7 +161,7 @@ def kept(step: Step | None) -> Replay | None:
 
 def kernel(facts: Facts, step: Replay | None) -> tuple[Step, ...]:
     """Return the step that tells Jupyter of the environment of *step*."""
-    if step is None or step.is_in_place or not facts.system or facts.uid != 0:
+    if step is None or step.policy.is_in_place or not facts.system or facts.uid != 0:
         return ()
     from workspace_agent.replay.kernel import Kernel
 
@@ -288,7 +208,7 @@ def watched(profile: Profile, facts: Facts, step: Replay | None) -> list[str]:
     """Return the local folders in which somebody may install something by hand."""
     if "off" in (profile.replay.mode, profile.replay.capture) or not facts.runtime:
         return []
-    found = sites(facts, None if step is None or step.is_in_place else step.place)
+    found = sites(facts, None if step is None or step.policy.is_in_place else step.place)
     prefix = facts.python.site.partition("/lib/python3")[0]
     return [*found, *([f"{prefix}/conda-meta"] if prefix and found else [])]
 
@@ -307,7 +227,7 @@ def sites(facts: Facts, place: Place | None) -> list[str]:
 
 def wired(recipe: Recipe, step: Replay | None) -> Recipe:
     """Return *recipe* leading to the environment of *step*, whatever is in it by then."""
-    if step is None or step.is_in_place or not step.place.used():
+    if step is None or step.policy.is_in_place or not step.place.used():
         return recipe
     env = step.place.env
     paths = recipe["prepend"]

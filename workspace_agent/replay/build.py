@@ -69,7 +69,7 @@ class Builder:
 
         In mode `inplace` nothing goes there, but into the image's own Python.
         """
-        if not self.is_in_place:
+        if not self.policy.is_in_place:
             self._venv(top, tell)
         found = self.plan(top, tell)
         if self.policy.on_conflict == "fail" and found.conflicts:
@@ -120,17 +120,12 @@ class Builder:
             return found, {}
         return found, weigh.sizes(files.read(lock, 8 << 20) or b"", self.python.abi)
 
-    @property
-    def is_in_place(self) -> bool:
-        """Whether packages go into the image's own Python."""
-        return self.policy.mode == "inplace"
-
     def site(self, top: str) -> str:
         """Return the folder that packages go to; raises OSError."""
-        return self.python.site if self.is_in_place else site_of(top)
+        return self.python.site if self.policy.is_in_place else site_of(top)
 
     def _python(self, top: str) -> str:
-        return self.python.executable if self.is_in_place else f"{top}/bin/python"
+        return self.python.executable if self.policy.is_in_place else f"{top}/bin/python"
 
     @property
     def _seen(self) -> Mapping[str, str]:
@@ -201,7 +196,7 @@ class Builder:
             if self._uv
             else [*self._pip(top), "install", "--no-compile"]
         )
-        allowed = ["--break-system-packages"] if self.is_in_place else []
+        allowed = ["--break-system-packages"] if self.policy.is_in_place else []
         self._must([*argv, *allowed, "--no-deps", "-r", path], _INSTALL, tell, "installing")
 
     def _verify(self, top: str, found: Plan) -> None:

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from workspace_agent.replay.asked import Asked
+
 _LIMIT = 3600.0
 
 # What people give to pip for fear of something that is not there.
@@ -26,17 +28,14 @@ _NEEDLESS = {
 
 @dataclass(frozen=True)
 class PipEachBoot:
-    """Run `pip install` with *options* and what *files* ask for into *python*, once in a container.
+    """Run `pip install` with *options* and what is *asked* for into *python*, once in a container.
 
     *mark* is where that is noted.
     """
 
-    files: tuple[str, ...]
-    extras: tuple[str, ...]
-    groups: tuple[str, ...]
+    asked: Asked
     python: str
     options: tuple[str, ...]
-    only_pinned: bool
     env: Mapping[str, str]
     log: str
     mark: str
@@ -47,7 +46,7 @@ class PipEachBoot:
     def check(self) -> Check:
         """Look for the note."""
         if files.read(self.mark) is None:
-            return Todo("pip runs at every boot, as the profile wants it", self.files)
+            return Todo("pip runs at every boot, as the profile wants it", self.asked.files)
         vain = [f"{one}: {why}" for one, why in _NEEDLESS.items() if one in self.options]
         return Ok("; ".join(["pip ran in this container", *vain]))
 
@@ -55,8 +54,7 @@ class PipEachBoot:
         """Run it; raises AgentError when pip fails."""
         os.makedirs(os.path.dirname(self.log), 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(self.mark), exist_ok=True)
-        found = lines.followed(self.files, self.extras, self.groups, only_pinned=self.only_pinned)
-        named = lines.write(found, f"{self.mark}-")
+        named = lines.write(self.asked.lines(), f"{self.mark}-")
         argv = [self.python, "-m", "pip", "install", *self.options, *named]
         # An older pip does not know the option, and does not mind the variable.
         env = {**self.env, "PIP_BREAK_SYSTEM_PACKAGES": "1"}

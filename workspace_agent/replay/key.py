@@ -45,6 +45,11 @@ class Policy:
     on_conflict: str = "shadow"
     protected: tuple[str, ...] = ()
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether packages go into the image's own Python."""
+        return self.mode == "inplace"
+
 
 def facts(
     lines: Sequence[Line],

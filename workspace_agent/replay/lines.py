@@ -77,23 +77,6 @@ class Line:
         return f"{name}:{self.number}" if self.number else name
 
 
-def followed(
-    paths: Sequence[str],
-    extras: Sequence[str] = (),
-    groups: Sequence[str] = (),
-    *,
-    only_pinned: bool,
-) -> tuple[Line, ...]:
-    """Return what `read` does, without what a person's own file asks for as well as the list of
-    what was installed by hand. Raises AgentError, too, for a version that is left open although
-    *only_pinned* ones are trusted.
-    """
-    found = without_captured(read(paths, extras, groups))
-    if only_pinned and (open_ones := loose(found)):
-        raise AgentError(_not_pinned(open_ones))
-    return found
-
-
 def write(found: Sequence[Line], prefix: str) -> list[str]:
     """Write what is asked for as one flat file, and what bounds it as another, named by *prefix*;
     returns the options that name them to an installer. They may hold credentials.
@@ -144,7 +127,7 @@ def read(
             found += _of(os.path.abspath(path), extras, groups, seen, False)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             # People's own files, and locks from the volume: anything may stand anywhere in them.
-            raise _unreadable(path, f"something in it is not what it should be: {error}") from error
+            raise unreadable(path, f"something in it is not what it should be: {error}") from error
     return tuple(found)
 
 
@@ -170,7 +153,7 @@ def _of(
         return
     seen.add((path, bound))
     if len(seen) > _FILES:
-        raise _unreadable(path, f"more than {_FILES} files name each other")
+        raise unreadable(path, f"more than {_FILES} files name each other")
     text = _text(path)
     name = os.path.basename(path)
     if name.startswith("pylock.") and name.endswith(".toml"):
@@ -194,7 +177,7 @@ def _of(
 def _text(path: str) -> str:
     data = files.read(os.path.realpath(path), _LIMIT)
     if data is None:
-        raise _unreadable(path, "it is not there, not a regular file, or larger than 8 MiB")
+        raise unreadable(path, "it is not there, not a regular file, or larger than 8 MiB")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")  # what `pip freeze >` writes in a shell of Windows
     return data.decode("utf-8-sig", "surrogateescape")
@@ -250,7 +233,7 @@ def _group(table: dict[str, Any], name: str, path: str, above: list[str]) -> lis
     """Return a dependency group (PEP 735), with those that it includes."""
     known = {normal(one): value for one, value in table.items()}
     if normal(name) not in known or normal(name) in above:
-        raise _unreadable(path, f"its dependency group {name} is missing or includes itself")
+        raise unreadable(path, f"its dependency group {name} is missing or includes itself")
     found: list[str] = []
     for one in known[normal(name)]:
         inner = one.get("include-group") if isinstance(one, dict) else None
@@ -285,7 +268,7 @@ def _pinned(package: dict[str, Any], path: str) -> str:
     if local := folder.get("path") or archive.get("path"):
         return f"{name} @ file://{os.path.join(os.path.dirname(path), local)}{condition}"
     if "version" not in package:
-        raise _unreadable(path, f"the lock names no version of {name}")
+        raise unreadable(path, f"the lock names no version of {name}")
     made = [package.get("sdist") or {}, *(package.get("wheels") or ())]
     digests = sorted({f"--hash=sha256:{found}" for one in made
                       if (found := (one.get("hashes") or {}).get("sha256"))})  # fmt: skip
@@ -303,14 +286,14 @@ def _toml(text: str, path: str) -> dict[str, Any]:
     try:
         return parser()(text)
     except (ValueError, RecursionError) as error:
-        raise _unreadable(path, f"it is not TOML: {error}") from error
+        raise unreadable(path, f"it is not TOML: {error}") from error
 
 
 def _strings(value: Any, path: str) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise _unreadable(path, "its dependencies are not a list of strings")
+        raise unreadable(path, "its dependencies are not a list of strings")
     return list(value)
 
 
@@ -318,19 +301,15 @@ def _number(text: str, one: str) -> int:
     return text.count("\n", 0, text.find(one)) + 1 if one in text else 0
 
 
-def _unreadable(path: str, why: str) -> AgentError:
-    return AgentError(
-        Problem(
-            "replay.unreadable",
-            f"{path} cannot be used as a list of packages",
-            why,
-            "mend the file; the next boot reads it again",
-            path,
-        )
-    )
+def unreadable(path: str, why: str) -> AgentError:
+    """Say that nobody can tell what the file *path* asks for."""
+    what = f"{path} cannot be used as a list of packages"
+    fix = "mend the file; the next boot reads it again"
+    return AgentError(Problem("replay.unreadable", what, why, fix, path))
 
 
-def _not_pinned(loose: Sequence[Line]) -> Problem:
+def not_pinned(loose: Sequence[Line]) -> Problem:
+    """Say that the lines *loose* leave a version open, where that is not allowed."""
     return Problem(
         "replay.not-pinned",
         f"{loose[0].place} names no one version: {redacted(loose[0].text)}",

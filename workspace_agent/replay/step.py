@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from workspace_agent.host.interpreter import Interpreter
+    from workspace_agent.replay.asked import Asked
     from workspace_agent.replay.key import Policy
     from workspace_agent.replay.lines import Line
     from workspace_agent.replay.pack import Tree
@@ -52,13 +53,13 @@ class Want:
 
 @dataclass(frozen=True)
 class Replay:
-    """Have in use at *place* what *files* ask for beside the packages of *python*.
+    """Have in use at *place* what is *asked* for beside the packages of *python*.
 
     It comes from the store on *volume*, else it is built with the installers that *env* leads to.
     When neither works, the last good one is in use, or an empty one, and AgentError is raised.
     """
 
-    files: tuple[str, ...]
+    asked: Asked
     place: Place
     volume: str
     python: Interpreter
@@ -66,11 +67,6 @@ class Replay:
     env: Mapping[str, str]
     logs: str
     boot_id: str
-    rule: str = ""
-    extras: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    why: str = ""  # these files, in words
-    only_pinned: bool = False
     refresh: str = ""  # another one looks up again what has no version
     name: str = "replay"
     needs: tuple[str, ...] = ()  # also from a volume that is full, or read-only
@@ -88,17 +84,15 @@ class Replay:
         mark = self.place.mark(wanted)
         if mark and self.place.used() == wanted:
             return Ok(f"environment {wanted[:8]}: {receipt(mark)}")
-        return Todo(
-            f"environment {wanted[:8]} is not in use", (self.why,) if self.why else self.files
-        )
+        return Todo(f"environment {wanted[:8]} is not in use", (self.asked.why,))
 
     @cached_property
     def want(self) -> Want:
         """Read the files; raises AgentError for one that cannot be used."""
-        found = lines.followed(self.files, self.extras, self.groups, only_pinned=self.only_pinned)
+        found = self.asked.lines()
         facts = key.facts(
             found, self.python, self._base, self.policy,
-            environ=self.env, rule=self.rule, place=self.place.top,
+            environ=self.env, rule=self.asked.rule, place=self.place.top,
         )  # fmt: skip
         if self.refresh and lines.loose(found):
             facts["refresh"] = self.refresh
@@ -117,12 +111,7 @@ class Replay:
     @property
     def profile(self) -> str:
         """Where its environments are stored: a machine without GPU leaves those with one alone."""
-        return "-".join(filter(None, (self.python.abi, self.rule)))
-
-    @property
-    def is_in_place(self) -> bool:
-        """Whether packages go into the image's own Python."""
-        return self.policy.mode == "inplace"
+        return "-".join(filter(None, (self.python.abi, self.asked.rule)))
 
     def has(self, package: str) -> bool:
         """Say whether programs of the environment in use see *package*."""
@@ -180,7 +169,7 @@ class Replay:
         with Ticker(tell, "making room for the environment"):
             top, builder = self.place.clear(wanted), self.builder
         try:
-            old = inplace.files_of(self.python.site, self.want.base) if self.is_in_place else []
+            old = inplace.files_of(self._site, self.want.base) if self._site else []
             found = builder.make(top, alive)
         except (AgentError, OSError) as error:
             self.place.discard(wanted)
@@ -210,13 +199,16 @@ class Replay:
                 ),
                 secs=secs,
                 built_secs=secs,
-                removed=tuple(one for one in old if not os.path.lexists(f"{self._prefix}/{one}")),
+                removed=tuple(
+                    one for one in old if not os.path.lexists(f"{inplace.prefix(self._site)}/{one}")
+                ),
             )
         )
 
     @property
-    def _prefix(self) -> str:
-        return inplace.prefix(self.python.site)
+    def _site(self) -> str:
+        """The image's own folder of packages, if they go there."""
+        return self.python.site if self.policy.is_in_place else ""
 
     @property
     def builder(self) -> Builder:
@@ -235,14 +227,13 @@ class Replay:
         )
 
     def _restored(self, store: Store, wanted: str, tell: Callable[[str], None]) -> bool:
-        site = self.python.site if self.is_in_place else ""
-        return bring(store, self.place, wanted, tell, site)
+        return bring(store, self.place, wanted, tell, self._site)
 
     def stopgap(self, tell: Callable[[str], None] = lambda _: None, *, stored: bool = True) -> None:
         """Have the last good environment in use, or an empty one, where none is *stored*."""
         if self.place.mark(self.place.used()) or (stored and self._last_good(tell)):
             return
-        if self.is_in_place:
+        if self._site:
             return  # the image's own packages are what there is
         with suppress(OSError, AgentError):
             if self.place.mark(BARE) is None:
@@ -284,12 +275,12 @@ class Replay:
                 lease.beat()
             tell(text)
 
-        top = self._prefix if self.is_in_place else self.place.at(mark.key)
+        top = inplace.prefix(self._site) if self._site else self.place.at(mark.key)
 
         def tree() -> Tree:
             """What to store: not what somebody installed by hand meanwhile."""
-            if self.is_in_place:
-                return inplace.tree_of(top, inplace.files_of(self.python.site, mark.dists))
+            if self._site:
+                return inplace.tree_of(top, inplace.files_of(self._site, mark.dists))
             site, whole = site_of(top), pack.walk(top)
             others = dists.installed([site]).keys() - mark.dists
             foreign = set(inplace.files_of(site, others))

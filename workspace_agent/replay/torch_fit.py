@@ -50,9 +50,9 @@ def problem(step: Replay, cards: Callable[[], Cards]) -> Problem | None:
     return Problem(
         "replay.wrong-arch",
         f"torch has no code for {', '.join(names)}",
-        f"{step.why} brought one that was built for {said}",
+        f"{step.asked.why} brought one that was built for {said}",
         f"put a torch that was built for it into {file}",
-        step.files[0],
+        step.asked.files[0],
     )
 
 
@@ -78,7 +78,7 @@ def _asked(step: Replay) -> bytes:
         for lease in step.leases:  # nobody else is to build meanwhile
             lease.beat()
 
-    python = step.python.executable if step.is_in_place else f"{step.place.env}/bin/python"
+    python = step.python.executable if step.policy.is_in_place else f"{step.place.env}/bin/python"
     out, log = f"{step.place.top}/torch.json", f"{step.logs}/replay.log"
     command.run([python, "-I", "-c", _ASK], log=log, env=step.env, timeout=_LIMIT, out=out,
                 tell=alive)  # fmt: skip

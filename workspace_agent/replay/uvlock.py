@@ -7,48 +7,38 @@ from shutil import which
 
 from workspace_agent.host import command, files
 from workspace_agent.model import layout
-from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.replay.lines import unreadable
 from workspace_agent.replay.redact import redacted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from workspace_agent.replay.asked import Asked
 
 # uv neither builds nor downloads anything for it.
 _LIMIT = 20.0
 
 
-def as_lines(
-    lock: str,
-    extras: Sequence[str],
-    groups: Sequence[str],
-    *,
-    python: str,
-    runtime: str,
-    env: Mapping[str, str],
-) -> str:
-    """Return a file in *runtime* with what *lock* asks for; raises AgentError and OSError."""
+def as_lines(lock: str, asked: Asked, python: str, runtime: str, env: Mapping[str, str]) -> str:
+    """Return a file in *runtime* with what *lock* says *asked* is for *python*; raises AgentError
+    and OSError.
+    """
     uv = which("uv", path=env["PATH"])
     if not uv:
-        raise AgentError(_unreadable("there is no uv on the image's PATH", lock))
+        raise unreadable(lock, "there is no uv on the image's PATH")
     out, log = f"{runtime}/{layout.UV_LOCK}", f"{runtime}/{layout.LOGS}/replay.log"
     os.makedirs(os.path.dirname(log), 0o700, exist_ok=True)
     files.commit(out, "", 0o600)
     argv = [uv, "export", "--frozen", "--no-emit-project", "--no-annotate", "--no-header",
             "--no-cache", "--no-python-downloads", "--python", python,
             "--project", os.path.dirname(lock)]  # fmt: skip
-    argv += [word for one in extras for word in ("--extra", one)]
-    argv += [word for one in groups for word in ("--group", one)]
+    argv += [word for one in asked.extras for word in ("--extra", one)]
+    argv += [word for one in asked.groups for word in ("--group", one)]
     for more in (["--emit-index-url"], []):  # an older uv does not know it
         ended = command.run(
             [*argv, *more], log=log, env=env, timeout=_LIMIT, out=out, clean=redacted
         )
         if ended.code == 0:
             return out
-    raise AgentError(_unreadable("".join(ended.tail.splitlines()[-1:]), lock))
-
-
-def _unreadable(why: str, lock: str) -> Problem:
-    what = f"{lock} cannot be used as a list of packages"
-    fix = "mend it with `uv lock`, or write a requirements.txt; the next boot reads it again"
-    return Problem("replay.unreadable", what, why, fix, lock)
+    raise unreadable(lock, "".join(ended.tail.splitlines()[-1:]))
