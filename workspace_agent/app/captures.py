@@ -64,13 +64,13 @@ def note(facts: Facts, busy: str = "", *, dry_run: bool = False, clear: bool = F
     was, old = Captured.parsed(before.json), table(files.read(f"{here.top}/{_SEEN}", 4 << 20))
     if busy:
         now, seen = replace(was, interrupted=busy), old
-        after = replace(before, json=now.to_json().encode())
+        after = replace(before, json=now.to_json())
     else:
         now, seen = _looked(facts, here, old, before, was)
         if not (now.interrupted or clear):
             now = replace(now, interrupted=was.interrupted)
         text = captured.listed(before.listed, was, now)
-        json = None if now.is_empty else now.to_json().encode()
+        json = None if now.is_empty else now.to_json()
         after = Texts(text, captured.locked(text, now), json)
     if not dry_run and after != before:
         with opened(facts.volume.path, facts.python.abi, make=True) as store:
@@ -86,7 +86,7 @@ def _texts(facts: Facts) -> Texts:
         with opened(facts.volume.path, facts.python.abi) as store:
             return Texts.read(store.root)
     except FileNotFoundError:
-        return Texts(None, None, None)
+        return Texts()
 
 
 def _looked(

@@ -6,14 +6,13 @@ says about itself whatever it likes.
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 
 from workspace_agent.host import files
+from workspace_agent.model.jsontext import table
 from workspace_agent.replay import dists
 from workspace_agent.replay.lines import normal
 from workspace_agent.replay.redact import anonymous
@@ -21,10 +20,9 @@ from workspace_agent.replay.redact import anonymous
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
-# The list of the largest packages has 2 MiB; what somebody needs stands at the top of METADATA.
-_RECORD, _METADATA = 16 << 20, 4 << 20
+# What somebody needs stands at its top; below it some have a whole book.
+_METADATA = 4 << 20
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.!+_]{0,63}")
@@ -39,8 +37,8 @@ class Dist:
     """A package somebody added. *line* asks for it, *pin* for exactly this one; *pin* is empty
     where another container cannot have it.
 
-    *needs* are the packages that it names, *extras* those of its extras. *asked* says whether its
-    installer was told its name; None when that does not tell.
+    *needs* are the packages that it names, *extras* those of its extras. *asked* says whether
+    somebody wanted it, and it did not come with others; None where its installer does not tell.
     """
 
     name: str
@@ -126,10 +124,8 @@ def _needs(info: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _origin(name: str, data: bytes, volume: str) -> str:
     """Return the requirement that leads to where a package came from (PEP 610), or ""."""
-    found: dict[str, Any] = {}
-    with suppress(ValueError, RecursionError):
-        found = json.loads(data)
-    if not isinstance(found, dict) or not _URL.fullmatch(url := str(found.get("url"))):
+    found = table(data)
+    if not _URL.fullmatch(url := str(found.get("url"))):
         return ""
     path = _path(url)
     if path and not f"{os.path.realpath(path)}/".startswith(f"{volume}/"):
@@ -162,17 +158,16 @@ def _is_whole(site: str, info: str) -> bool:
     Installers write that list last, or with the rest in any order. Folders are listed, since a
     stat of each file of a large package takes ten times as long.
     """
-    data = files.read(f"{site}/{info}/RECORD", _RECORD) or b""
     wanted: dict[str, set[str]] = {}
+    for row in dists.record(site, info):
+        if not row[0].endswith(".pyc"):
+            folder, _, name = row[0].rpartition("/")
+            wanted.setdefault(folder, set()).add(name)
     try:
-        for row in csv.reader(data.decode("utf-8", "surrogateescape").splitlines()):
-            if row and not row[0].endswith(".pyc"):
-                folder, _, name = row[0].rpartition("/")
-                wanted.setdefault(folder, set()).add(name)
         return bool(wanted) and all(
             names <= set(os.listdir(os.path.join(site, folder))) for folder, names in wanted.items()
         )
-    except (OSError, ValueError, csv.Error):
+    except (OSError, ValueError):
         return False
 
 

@@ -10,21 +10,21 @@ lock as it is. A line of ours that a person took out is not written again.
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass, field, replace
 
 from workspace_agent.model import layout
-from workspace_agent.model.jsontext import dumps
-from workspace_agent.replay.capture import NAME
+from workspace_agent.model.jsontext import dumps, table
+from workspace_agent.replay.capture import NAME, Dist
 from workspace_agent.replay.lines import Line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from typing import Any
 
     from workspace_agent.host.safe_root import SafeRoot
-    from workspace_agent.replay.capture import Dist
 
 FORMAT = 1
 
@@ -39,42 +39,30 @@ _LOCK_HEAD = "# Written by workspace-agent from captured.in, which is the one to
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One package: *top* if somebody wanted it, else it only came with others."""
-
-    line: str
-    pin: str
-    needs: tuple[str, ...]
-    extras: tuple[str, ...]
-    top: bool
-
-
-@dataclass(frozen=True)
 class Captured:
     """What was installed by hand: packages by name, *offers* of other installers by its name, and
     what was *interrupted* lately, or "".
     """
 
-    packages: Mapping[str, Entry] = field(default_factory=dict)
+    packages: Mapping[str, Dist] = field(default_factory=dict)
     offers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     interrupted: str = ""
 
     @classmethod
-    def parsed(cls, data: bytes | None) -> Captured:
+    def parsed(cls, data: str | None) -> Captured:
         """Return what *data* says; what is not as we write it, somebody else wrote."""
-        try:
-            found = json.loads(data or b"")
-            if found["format"] != FORMAT:
-                return cls()
-            packages = {n: _entry(one) for n, one in found["packages"].items() if NAME.fullmatch(n)}
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            found = table(data)
+            packages = {one.name: one for one in map(_dist, found["packages"])}
             offers = {str(k): tuple(map(str, names)) for k, names in found["offers"].items()}
-            return cls(packages, offers, str(found["interrupted"]))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            return cls()
+            if found["format"] == FORMAT:
+                return cls(packages, offers, str(found["interrupted"]))
+        return cls()
 
     def to_json(self) -> str:
         """Return the text of its file."""
-        return dumps({"format": FORMAT, **asdict(self)}) + "\n"
+        packages = [asdict(one) for one in self.packages.values()]
+        return dumps({"format": FORMAT, **asdict(self), "packages": packages}) + "\n"
 
     @property
     def is_empty(self) -> bool:
@@ -84,47 +72,42 @@ class Captured:
     @property
     def tops(self) -> dict[str, str]:
         """The lines of what somebody wanted, by name."""
-        return {name: one.line for name, one in sorted(self.packages.items()) if one.top}
+        return {name: one.line for name, one in sorted(self.packages.items()) if one.asked}
 
 
-def _entry(found: Mapping[str, object]) -> Entry:
-    line, pin = found["line"], found["pin"]
-    needs, extras = found["needs"], found["extras"]
-    if not (isinstance(line, str) and isinstance(pin, str) and "\n" not in line + pin):
-        raise TypeError
-    if not (isinstance(needs, list) and isinstance(extras, list)):
-        raise TypeError
-    return Entry(line, pin, (*map(str, needs),), (*map(str, extras),), found["top"] is True)
+def _dist(found: Mapping[str, Any]) -> Dist:
+    needs, extras = (tuple(map(str, found[name])) for name in ("needs", "extras"))
+    one = Dist(**{**found, "needs": needs, "extras": extras})
+    texts = isinstance(one.line, str) and isinstance(one.pin, str)
+    if not texts or "\n" in one.line + one.pin or not NAME.fullmatch(one.name):
+        raise ValueError
+    return one
 
 
 @dataclass(frozen=True)
 class Texts:
     """The files as they are; None for one that is not there."""
 
-    listed: str | None
-    locked: str | None
-    json: bytes | None
+    listed: str | None = None
+    locked: str | None = None
+    json: str | None = None
 
     @classmethod
     def read(cls, root: SafeRoot) -> Texts:
         """Read them from the store's folder; raises OSError for a captured.in that is no file."""
-        listed, locked = (root.read(name, _LIMIT) for name in _FILES[:2])
-        if listed is None and root.look(layout.CAPTURED_IN):
+        found = [root.read(name, _LIMIT) for name in _FILES]
+        if found[0] is None and root.look(layout.CAPTURED_IN):
             raise OSError(22, "it is not a regular file, or too large", layout.CAPTURED_IN)
-        return cls(_decoded(listed), _decoded(locked), root.read(layout.CAPTURED_JSON, _LIMIT))
+        return cls(*(None if one is None else one.decode("utf-8", "surrogateescape")
+                     for one in found))  # fmt: skip
 
-    def write(self, root: SafeRoot, before: Texts) -> bool:
-        """Write what differs from *before*, each in one step; says whether anything did."""
-        pairs = zip(_FILES, (self.listed, self.locked, self.json),
-                    (before.listed, before.locked, before.json), strict=True)  # fmt: skip
-        changed = [(name, new) for name, new, old in pairs if new != old]
-        for name, new in changed:
-            if new is None:
+    def write(self, root: SafeRoot, before: Texts) -> None:
+        """Write what differs from *before*, each in one step."""
+        for name, new, old in zip(_FILES, astuple(self), astuple(before), strict=True):
+            if new is None and old is not None:
                 root.remove(name)
-            else:
-                data = new if isinstance(new, bytes) else new.encode("utf-8", "surrogateescape")
-                root.commit(name, data, 0o600)
-        return bool(changed)
+            elif new != old:
+                root.commit(name, new.encode("utf-8", "surrogateescape"), 0o600)
 
 
 _FILES = (layout.CAPTURED_IN, layout.CAPTURED_LOCK, layout.CAPTURED_JSON)
@@ -146,9 +129,9 @@ def updated(
         there = {raw.strip() for raw in text.split("\n")}
         named = _names(there)
         for name, one in kept.items():
-            if one.top and one.line not in there and name not in named:
-                kept[name] = replace(one, top=False)
-    every: dict[str, Entry | Dist] = {**kept, **fresh}
+            if one.asked and one.line not in there and name not in named:
+                kept[name] = replace(one, asked=False)
+    every = {**kept, **fresh}
     needs = {name: {*one.needs} for name, one in every.items()}
     extras = {name: {*one.extras} for name, one in every.items()}
     for name, dist in fresh.items():
@@ -156,20 +139,20 @@ def updated(
             for user in needs:
                 needs[user] |= {name} & extras[user]
     for name, dist in fresh.items():
-        was_top = name in kept and kept[name].top
+        was_asked = name in kept and kept[name].asked
         is_needed = any(name in needs[user] for user in needs.keys() - {name})
-        top = was_top or dist.asked or not is_needed
-        kept[name] = Entry(dist.line, dist.pin, tuple(sorted(needs[name])), dist.extras, bool(top))
+        asked = bool(was_asked or dist.asked or not is_needed)
+        kept[name] = replace(dist, needs=tuple(sorted(needs[name])), asked=asked)
     for name in sorted(fresh):
         if name not in reached(kept):  # packages that need each other
-            kept[name] = replace(kept[name], top=True)
+            kept[name] = replace(kept[name], asked=True)
     wanted = reached(kept) | {*here}
     return replace(old, packages={name: kept[name] for name in sorted(kept.keys() & wanted)})
 
 
-def reached(packages: Mapping[str, Entry], tops: Iterable[str] | None = None) -> set[str]:
+def reached(packages: Mapping[str, Dist], tops: Iterable[str] | None = None) -> set[str]:
     """Return the names of *tops*, and of all *packages* that they need; of all that are wanted."""
-    rest = [n for n, one in packages.items() if one.top] if tops is None else list(tops)
+    rest = [n for n, one in packages.items() if one.asked] if tops is None else list(tops)
     found: set[str] = set()
     while rest:
         name = rest.pop()
@@ -225,7 +208,3 @@ def _bare(line: str) -> str:
 
 def _names(lines: Iterable[str]) -> set[str]:
     return {Line(_bare(one), "").name for one in lines} - {""}
-
-
-def _decoded(data: bytes | None) -> str | None:
-    return None if data is None else data.decode("utf-8", "surrogateescape")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from workspace_agent.host import files
 from workspace_agent.replay.lines import normal
 
 TYPE_CHECKING = False
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 # Debian's own packages, which its interpreter sees beside what pip installs.
 _DEBIAN = "/usr/lib/python3/dist-packages"
+
+# The list of the largest packages has 2 MiB.
+_RECORD = 16 << 20
 
 _INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(?:-py3[0-9.]*)?\.(?:dist-info|egg-info)")
 
@@ -48,7 +52,22 @@ def infos(site: str) -> Iterator[tuple[str, str]]:
 def size(site: str, names: Iterable[str]) -> int:
     """Return how many bytes the packages *names* have in *site*, by their own lists."""
     wanted = set(names)
-    return sum(_recorded(f"{site}/{info}/RECORD") for name, info in infos(site) if name in wanted)
+    rows = (row for name, info in infos(site) if name in wanted for row in record(site, info))
+    return sum(int(row[2]) for row in rows if row[2:] and row[2].isdigit())
+
+
+def record(site: str, info: str) -> list[list[str]]:
+    """Return a package's own list of its files: paths below *site*, digests, sizes.
+
+    It is empty where there is none, or one that nobody can read.
+    """
+    import csv
+
+    text = (files.read(f"{site}/{info}/RECORD", _RECORD) or b"").decode("utf-8", "surrogateescape")
+    try:
+        return [row for row in csv.reader(text.splitlines()) if row]
+    except csv.Error:
+        return []
 
 
 def _names(folder: str) -> list[str]:
@@ -56,12 +75,3 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-def _recorded(path: str) -> int:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as record:
-            sizes = (line.rstrip("\n").rpartition(",")[2] for line in record)
-            return sum(int(one) for one in sizes if one.isdigit())
-    except OSError:
-        return 0

@@ -6,26 +6,23 @@ its own, for so long and no longer.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from contextlib import suppress
-from functools import partial
+from dataclasses import asdict, replace
 from shutil import which
 
 from workspace_agent.host import command, files
 from workspace_agent.host.asking import in_time
 from workspace_agent.model import layout
-from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.replay.rules import Card, Cards, numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
-
-    Answer = dict[str, Any]
 
 # What to say instead of asking: "none", or "12.0,12.0 driver=570.86 cuda=12.8", one for each card.
 OVERRIDE = "WORKSPACE_AGENT_GPU"
@@ -58,10 +55,10 @@ def known(runtime: str, environ: Mapping[str, str]) -> Cards:
     """Return the cards as this boot has found them; the first to ask looks."""
     path = f"{runtime}/{layout.CARDS}"
     with suppress(ValueError, TypeError, KeyError):
-        return _cards(json.loads(files.read(path) or b""))
+        return _cards(files.read(path))
     found = find(environ)
     with suppress(OSError):
-        files.commit(path, dumps(_plain(found)) + "\n")
+        files.commit(path, dumps(asdict(found)) + "\n")
     return found
 
 
@@ -71,30 +68,24 @@ def find(
     """Ask for the cards: the override, NVML, nvidia-smi, /proc. The first answer counts."""
     if told := environ.get(OVERRIDE):
         return _told(told)
-    asks: tuple[tuple[Callable[[], Answer], float], ...] = (
+    asks: tuple[tuple[Callable[[], Cards], float], ...] = (
         (lambda: _nvml(library), _NVML),
         (lambda: _smi(environ), _SMI + 1),
         (lambda: _proc(proc, dev), _PROC),
     )
     for ask, limit in asks:
         with suppress(OSError, ValueError, TypeError, KeyError):
-            return _cards(json.loads(in_time(partial(_said, ask), limit) or ""))
+            return _cards(in_time(lambda ask=ask: dumps(asdict(ask())), limit))  # type: ignore[misc]
     return Cards()
 
 
-def _said(ask: Callable[[], Answer]) -> str:
-    return dumps(ask())
-
-
-def _plain(found: Cards) -> Answer:
-    cards = [[card.name, card.capability] for card in found.cards]
-    return {"source": found.source, "cards": cards, "driver": found.driver, "cuda": found.cuda}
-
-
-def _cards(said: Answer) -> Cards:
+def _cards(data: bytes | str | None) -> Cards:
+    """Return what *data* says, and what that tells of the rest; raises for what is none."""
+    said = table(data)
+    cards = (Card(**one) for one in said["cards"])
+    known = (replace(one, capability=one.capability or _guessed(one.name)) for one in cards)
     driver = str(said["driver"])
-    cards = tuple(Card(name, capability or _guessed(name)) for name, capability in said["cards"])
-    return Cards(cards, driver, said["cuda"] or _newest(driver), said["source"])
+    return Cards(tuple(known), driver, said["cuda"] or _newest(driver), said["source"])
 
 
 def _guessed(name: str) -> str:
@@ -115,7 +106,7 @@ def _told(text: str) -> Cards:
     return Cards(cards, driver, more.get("cuda") or _newest(driver), "told")
 
 
-def _nvml(library: str) -> Answer:
+def _nvml(library: str) -> Cards:
     """Ask the driver's own library."""
     import ctypes
 
@@ -135,19 +126,18 @@ def _nvml(library: str) -> Answer:
     call("nvmlDeviceGetCount_v2", ctypes.byref(count))
     with suppress(OSError, AttributeError):
         call("nvmlSystemGetCudaDriverVersion", ctypes.byref(cuda))
-    cards = []
+    cards: list[Card] = []
     for index in range(count.value):
         card, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
         call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(card))
         numbered = (ctypes.byref(major), ctypes.byref(minor))
         call("nvmlDeviceGetCudaComputeCapability", card, *numbered)
-        cards.append([text("nvmlDeviceGetName", card), f"{major.value}.{minor.value}"])
+        cards.append(Card(text("nvmlDeviceGetName", card), f"{major.value}.{minor.value}"))
     newest = f"{cuda.value // 1000}.{cuda.value % 1000 // 10}" if cuda.value else ""
-    driver = text("nvmlSystemGetDriverVersion")
-    return {"source": "nvml", "cards": cards, "driver": driver, "cuda": newest}
+    return Cards(tuple(cards), text("nvmlSystemGetDriverVersion"), newest, "nvml")
 
 
-def _smi(environ: Mapping[str, str]) -> Answer:
+def _smi(environ: Mapping[str, str]) -> Cards:
     """Ask the driver's tool; an older one does not know the capability."""
     tool = which("nvidia-smi", path=environ.get("PATH", os.defpath))
     if not tool:
@@ -164,12 +154,11 @@ def _smi(environ: Mapping[str, str]) -> Answer:
         raise OSError
     with open(out, encoding="utf-8", errors="replace") as answer:
         rows = [line.strip().rsplit(", ", fields.count(",")) for line in answer if line.strip()]
-    cards = [[row[0], row[2] if len(row) > 2 and row[2][:1].isdigit() else ""] for row in rows]
-    return {"source": "nvidia-smi", "cards": cards, "driver": rows[0][1] if rows else "",
-            "cuda": ""}  # fmt: skip
+    cards = (Card(row[0], row[2] if row[2:] and row[2][:1].isdigit() else "") for row in rows)
+    return Cards(tuple(cards), rows[0][1] if rows else "", source="nvidia-smi")
 
 
-def _proc(proc: str, dev: str) -> Answer:
+def _proc(proc: str, dev: str) -> Cards:
     """Read what the kernel's module shows: of all cards of the machine, and not only of ours."""
     version = (files.read(f"{proc}/driver/nvidia/version") or b"").decode("utf-8", "replace")
     driver = re.search(r"Module\s+(?:for \S+\s+)?(\d[\d.]*)", version)
@@ -178,7 +167,7 @@ def _proc(proc: str, dev: str) -> Answer:
     folder, cards = f"{proc}/driver/nvidia/gpus", []
     for name in sorted(os.listdir(folder)):
         text = (files.read(f"{folder}/{name}/information") or b"").decode("utf-8", "replace")
-        table = dict(re.findall(r"^([^:\n]+):\s*(.*?)\s*$", text, re.MULTILINE))
-        if os.path.exists(f"{dev}/nvidia{table.get('Device Minor')}"):
-            cards.append([table.get("Model", ""), ""])
-    return {"source": "proc", "cards": cards, "driver": driver[1], "cuda": ""}
+        said = dict(re.findall(r"^([^:\n]+):\s*(.*?)\s*$", text, re.MULTILINE))
+        if os.path.exists(f"{dev}/nvidia{said.get('Device Minor')}"):
+            cards.append(Card(said.get("Model", "")))
+    return Cards(tuple(cards), driver[1], source="proc")

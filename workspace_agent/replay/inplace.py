@@ -6,11 +6,10 @@ it is switched over, as an environment is: a container that is killed meanwhile 
 
 from __future__ import annotations
 
-import csv
 import os
 from contextlib import suppress
 
-from workspace_agent.replay.dists import infos
+from workspace_agent.replay.dists import infos, record
 from workspace_agent.replay.pack import Tree
 
 TYPE_CHECKING = False
@@ -29,7 +28,8 @@ def files_of(site: str, names: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for name, info in infos(site):
         if name in wanted:
-            for path in _recorded(site, info):
+            for row in record(site, info):
+                path = os.path.normpath(os.path.join(site, row[0]))
                 found |= dict.fromkeys((path, *_bytecode(path)))
     inside = (path for path in found if path.startswith(f"{top}/") and "\n" not in path)
     return [path[len(top) + 1 :] for path in inside if os.path.lexists(path)]
@@ -62,14 +62,6 @@ def remove(top: str, paths: Iterable[str]) -> None:
     for folder in sorted(folders, key=len, reverse=True):
         with suppress(OSError):
             os.rmdir(f"{top}/{folder}")
-
-
-def _recorded(site: str, info: str) -> Iterator[str]:
-    """Yield the paths in a package's own list of its files."""
-    with suppress(OSError), open(f"{site}/{info}/RECORD", newline="", encoding="utf-8") as record:
-        for row in csv.reader(record):
-            if row:
-                yield os.path.normpath(os.path.join(site, row[0]))
 
 
 def _bytecode(path: str) -> Iterator[str]:

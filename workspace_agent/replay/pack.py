@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
-import json
 import os
 import stat
 import sys
@@ -18,8 +17,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from shutil import which
 
+from workspace_agent.host.files import write_all
 from workspace_agent.host.flow import Flow
-from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.replay import tarball
 from workspace_agent.replay.store import TREE, Part
@@ -149,18 +149,12 @@ def _pack(
         while piece := flow.read(_PIECE):
             sha256.update(piece)
             size += len(piece)
-            _write(fd, piece)
+            write_all(fd, piece)
             tell(f"packing the environment: {part}, {size >> 20} MiB")
         os.fsync(fd)
         if not flow.ended_well():
             raise AgentError(_broken("packing", flow.why))
     return Part(part, size, sha256.hexdigest())
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def restore(
@@ -284,7 +278,7 @@ def _tree(source: SafeRoot) -> Tree:
         import io
 
         with gzip.open(io.BytesIO(data or b"")) as packed:
-            found = json.loads(packed.read(_TREE))
+            found = table(packed.read(_TREE))
         tree = Tree(found["folders"], dict(found["links"]), [])
         if all(map(_is_name, tree.links.values())) and _is_inside(tree):
             return tree

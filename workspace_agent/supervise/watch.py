@@ -54,20 +54,17 @@ class Lookout:
         """
         quiet, self._last = now == self._last, now
         self._rest = max(0, self._rest - 1)
-        return quiet and not self._rest and self._take(now)
+        return quiet and not self._rest and self.on_last_look(now)
 
     def on_last_look(self, now: Sequence[int]) -> bool:
         """Say whether to work at the very end, quiet or not."""
-        return self._take(now)
+        changed, self._done = now != self._done, now
+        return changed
 
     def on_exit(self, code: int) -> None:
         """Hear how the work went."""
         if code == NOT_NOW:
             self._done, self._rest = _NEVER, _LATER
-
-    def _take(self, now: Sequence[int]) -> bool:
-        changed, self._done = now != self._done, now
-        return changed
 
 
 class Watch:
