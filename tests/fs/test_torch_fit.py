@@ -38,8 +38,8 @@ def environment(tmp_path: Path) -> SimpleNamespace:
         path.chmod(0o755)
 
     return SimpleNamespace(
-        place=place, policy=Policy(), leases=[], logs=str(tmp_path), env={"PATH": "/bin"},
-        asked=Asked(("/volume/requirements.txt",), "requirements.txt"), say=say,
+        place=place, policy=Policy(), alive=lambda tell: tell, logs=str(tmp_path), say=say,
+        asked=Asked(("/volume/requirements.txt",), "requirements.txt"), env={"PATH": "/bin"},
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def plan(session: Session) -> Told:
     """Say what a build would add, and where that is at odds with the image."""
     with _step(session) as step:
         step.stopgap()  # what pip plans against
-        found, sizes = step.builder.weighed(step.place.env, lambda _: None)
+        found, sizes = step.builder(step.place.env).weighed()
     conflicts = [
         redacted(one.sentence(sum(sizes.get(name, 0) for name in (one.name, *one.brings))))
         for one in found.conflicts

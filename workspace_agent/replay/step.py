@@ -18,7 +18,7 @@ from workspace_agent.model.words import counted, duration
 from workspace_agent.replay import dists, inplace, key, lines, pack, redact
 from workspace_agent.replay.build import Builder
 from workspace_agent.replay.mark import Mark
-from workspace_agent.replay.place import Place, site_of
+from workspace_agent.replay.place import Place
 from workspace_agent.replay.publish import not_stored, put
 from workspace_agent.replay.restore import bring
 from workspace_agent.replay.store import Store, opened
@@ -161,58 +161,65 @@ class Replay:
 
     def _build(self, store: Store, lease: Lease, tell: Callable[[str], None]) -> None:
         wanted, began = self.want.key, time.monotonic()
-
-        def alive(text: str) -> None:
-            lease.beat()
-            tell(text)
-
         with Ticker(tell, "making room for the environment"):
-            top, builder = self.place.clear(wanted), self.builder
+            builder = self.builder(self.place.clear(wanted), self.alive(tell))
+        self.leases.append(lease)
         try:
             old = inplace.files_of(self._site, self.want.base) if self._site else []
-            found = builder.make(top, alive)
-        except (AgentError, OSError) as error:
-            self.place.discard(wanted)
-            if slug(error) in ("", "replay.no-room"):
-                shutil.rmtree(builder.work, ignore_errors=True)  # its caches are most of it
-            elif isinstance(error, AgentError) and slug(error) != "replay.no-network":
-                with suppress(OSError):
-                    store.remember(wanted, f"{error.problem.what}: {error.problem.why}")
-            lease.release()
+            found = builder.make()
+        except BaseException as error:
+            self._let_go()
+            if isinstance(error, (AgentError, OSError)):
+                self._clean_up(store, builder, error)
             raise
-        except BaseException:
-            lease.release()
-            raise
-        self.leases.append(lease)
-        site = builder.site(top)
+        site, secs = builder.site, time.monotonic() - began
         made = dists.installed([site])
-        secs = time.monotonic() - began
+        said = (
+            one.sentence(dists.size(site, [one.name, *one.brings]) if one.is_protected else 0)
+            for one in (*found.conflicts, *found.kept)
+        )
         self.place.commit(
             Mark(
                 key=wanted,
                 dists={name: made[name] for name in found.additions},
-                said=tuple(
-                    one.sentence(
-                        dists.size(site, [one.name, *one.brings]) if one.is_protected else 0
-                    )
-                    for one in (*found.conflicts, *found.kept)
-                ),
+                said=tuple(said),
+                removed=tuple(p for p in old if not os.path.lexists(f"{builder.folder}/{p}")),
                 secs=secs,
                 built_secs=secs,
-                removed=tuple(
-                    one for one in old if not os.path.lexists(f"{inplace.prefix(self._site)}/{one}")
-                ),
             )
         )
+
+    def _clean_up(self, store: Store, builder: Builder, error: AgentError | OSError) -> None:
+        """Leave nothing of a build that failed, but a note of what is in the files' own power."""
+        self.place.discard(self.want.key)
+        if isinstance(error, OSError) or slug(error) == "replay.no-room":
+            shutil.rmtree(builder.work, ignore_errors=True)  # its caches are most of it
+        elif slug(error) != "replay.no-network":
+            with suppress(OSError):
+                store.remember(self.want.key, f"{error.problem.what}: {error.problem.why}")
+
+    def alive(self, tell: Callable[[str], None]) -> Callable[[str], None]:
+        """Return *tell* as something that also shows other pods that we are at it."""
+
+        def say(text: str) -> None:
+            for lease in self.leases:
+                lease.beat()
+            tell(text)
+
+        return say
+
+    def _let_go(self) -> None:
+        for lease in self.leases:
+            lease.release()
+        self.leases.clear()
 
     @property
     def _site(self) -> str:
         """The image's own folder of packages, if they go there."""
         return self.python.site if self.policy.is_in_place else ""
 
-    @property
-    def builder(self) -> Builder:
-        """What builds the environment."""
+    def builder(self, top: str, tell: Callable[[str], None] = lambda _: None) -> Builder:
+        """Return what builds the environment in the folder *top*."""
         want = self._want_or_nothing()
         texts = [line.text for line in want.lines]
         return Builder(
@@ -221,8 +228,10 @@ class Replay:
             lines=want.lines,
             policy=self.policy,
             env=self.env,
+            top=top,
             work=f"{self.place.top}/work",
             log=f"{self.logs}/replay.log",
+            tell=tell,
             secrets=redact.values(self.env, _netrc(self.env), texts),
         )
 
@@ -237,7 +246,7 @@ class Replay:
             return  # the image's own packages are what there is
         with suppress(OSError, AgentError):
             if self.place.mark(BARE) is None:
-                self.builder.bare(self.place.clear(BARE), tell)
+                self.builder(self.place.clear(BARE), tell).bare()
                 self.place.commit(Mark(BARE, {}, is_stored=True))
             self.place.use(BARE)
 
@@ -264,39 +273,30 @@ class Replay:
         except OSError as error:
             return not_stored(os.strerror(error.errno or 0), str(error.filename or self.volume))
         finally:
-            for lease in self.leases:
-                lease.release()
-            self.leases.clear()
+            self._let_go()
         return None
 
     def _publish(self, mark: Mark, tell: Callable[[str], None]) -> None:
-        def alive(text: str) -> None:
-            for lease in self.leases:
-                lease.beat()
-            tell(text)
-
-        top = inplace.prefix(self._site) if self._site else self.place.at(mark.key)
+        builder = self.builder(self.place.at(mark.key), self.alive(tell))
+        top, site = builder.folder, builder.site
+        now = dists.installed([site])
+        if any(now.get(name) != version for name, version in mark.dists.items()):
+            raise AgentError(not_stored("its packages were changed by hand meanwhile"))
 
         def tree() -> Tree:
             """What to store: not what somebody installed by hand meanwhile."""
             if self._site:
-                return inplace.tree_of(top, inplace.files_of(self._site, mark.dists))
-            site, whole = site_of(top), pack.walk(top)
-            others = dists.installed([site]).keys() - mark.dists
-            foreign = set(inplace.files_of(site, others))
+                return inplace.tree_of(top, inplace.files_of(site, mark.dists))
+            whole, foreign = pack.walk(top), {*inplace.files_of(site, now.keys() - mark.dists)}
             return replace(whole, files=[one for one in whole.files if one[0] not in foreign])
 
-        now = dists.installed([self.builder.site(self.place.at(mark.key))])
-        if any(now.get(name) != version for name, version in mark.dists.items()):
-            raise AgentError(not_stored("its packages were changed by hand meanwhile"))
-
-        self.builder.compile(top, [path for path, _ in tree().files], alive)
+        builder.compile([path for path, _ in tree().files])
         with opened(self.volume, self.profile, make=True) as store:
-            put(store, top, tree(), mark, self.want.facts, alive)
+            put(store, top, tree(), mark, self.want.facts, builder.tell)
             if self.leases and self.leases[0].held():
                 store.sweep()
         self.place.commit(replace(mark, is_stored=True))
-        shutil.rmtree(self.builder.work, ignore_errors=True)  # caches, and what was asked for
+        shutil.rmtree(builder.work, ignore_errors=True)  # caches, and what was asked for
 
 
 def receipt(mark: Mark) -> str:

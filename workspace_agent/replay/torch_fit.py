@@ -74,14 +74,10 @@ def _built(step: Replay, mark: Mark) -> tuple[str, ...] | None:
 
 
 def _asked(step: Replay) -> bytes:
-    def alive(_: str) -> None:
-        for lease in step.leases:  # nobody else is to build meanwhile
-            lease.beat()
-
     python = step.python.executable if step.policy.is_in_place else f"{step.place.env}/bin/python"
     out, log = f"{step.place.top}/torch.json", f"{step.logs}/replay.log"
     command.run([python, "-I", "-c", _ASK], log=log, env=step.env, timeout=_LIMIT, out=out,
-                tell=alive)  # fmt: skip
+                tell=step.alive(lambda _: None))  # fmt: skip
     said = files.read(out) or b""
     os.unlink(out)
     return b"".join(said.splitlines()[-1:])
