@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def test_what_comes_back_is_what_was_packed(tools, env: Path, tmp_path: Path) ->
 
     assert seen(env) == seen(tmp_path / "back")
     assert 0 == (tmp_path / "back/bin/suid").stat().st_mode & stat.S_ISUID
+
+
+def test_no_folder_for_temporary_files_is_needed(
+    tools, env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    store, parts, _ = packed(env, tmp_path)
+    with store:
+        assert parts
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone", "other"])

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import subprocess
-import tempfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ class Flow:
     """
 
     def __init__(self, argvs: Sequence[Sequence[str]], *, stdin: int = subprocess.DEVNULL) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the context
+        # In memory: there may be no folder for temporary files that can be written to.
+        self._said = open(os.memfd_create("said"), "w+b")  # noqa: SIM115  # closed with the context
         self._children: list[subprocess.Popen[bytes]] = []
         feed: IO[bytes] | int | None = stdin
         for number, argv in enumerate(argvs, 1):
