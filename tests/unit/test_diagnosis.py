@@ -52,6 +52,14 @@ def test_each_missing_variable_is_one_red_cell_with_the_line_that_heals_it(
     assert line in found[about]
 
 
+def test_an_environment_that_path_leads_to_needs_no_variable() -> None:
+    env = "/opt/workspace-env/env"
+    recipe = {**RECIPE, "set": {"VIRTUAL_ENV": env}, "prepend": {"PATH": [f"{env}/bin"]}}
+    environ = {**BAKED, "PATH": f"{env}/bin:/usr/bin"}
+
+    assert not [one for one in exec_view(recipe, environ, RUNTIME) if one.problem]
+
+
 def test_the_remedy_of_a_cell_heals_it() -> None:
     fix = view({**BAKED, "PATH": "/usr/bin"})["exec PATH"]
     path = fix.partition("PATH=")[2].replace("$PATH", "/usr/bin")

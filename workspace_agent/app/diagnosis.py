@@ -63,8 +63,8 @@ def exec_view(recipe: Recipe, environ: Mapping[str, str], runtime: str) -> Itera
     yield _contract("exec variables", unseen, "ENV lines for them, or `workspace-agent env -- CMD`")
 
 
-# The verbs find these out by themselves.
-_OURS = ("WORKSPACE_VOLUME", "WORKSPACE_AGENT_RUNTIME")
+# The verbs find these out by themselves, and an environment of packages is found by PATH.
+_OURS = ("WORKSPACE_VOLUME", "WORKSPACE_AGENT_RUNTIME", "VIRTUAL_ENV")
 
 
 def _contract(about: str, missing: list[str], fix: str) -> Finding:
