@@ -27,6 +27,9 @@ _FULL = ("no space left", "quota exceeded", "os error 28")
 FIX = "the last good environment, or the image's packages, are in use until it is mended"
 
 
+_NO_PIP = "put uv, or pip (Debian: python3-pip), into the image; then `workspace-agent replay run`"
+
+
 def problem(doing: str, ended: Finished, lines: Sequence[Line], log: str) -> Problem:
     """Return why *doing* something with *lines* did not succeed, as it *ended*."""
     said = [line.strip() for line in ended.tail.splitlines() if line.strip()]
@@ -39,7 +42,8 @@ def problem(doing: str, ended: Finished, lines: Sequence[Line], log: str) -> Pro
         return Problem("replay.no-network", what, why, f"see {log}; {FIX}")
     if any(word in ended.tail.lower() for word in _FULL):
         return no_room(why)
-    return Problem("replay.build-failed", what, why, f"see {log}; {FIX}")
+    fix = _NO_PIP if said and said[-1].endswith("No module named pip") else f"see {log}; {FIX}"
+    return Problem("replay.build-failed", what, why, fix)
 
 
 def is_network(said: str) -> bool:
