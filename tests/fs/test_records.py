@@ -86,6 +86,29 @@ def test_the_banner_is_there_when_something_is_wrong_and_gone_when_nothing_is(
     assert not banner.exists()
 
 
+def test_a_step_that_was_done_again_is_degraded_no_more(root: Path, here: object) -> None:
+    why = Problem("replay.build-failed", "no package", "no such one", "mend it")
+    failed = Row("replay", Status.FAILED, "no package", problem=why)
+    mended = Row("replay", Status.CHANGED, "environment 1234")
+    told = []
+    for boot in (Report((*WARM.rows, failed)), Report((*WARM.rows, failed), notes=(TROUBLE,))):
+        records.write(here, Profile(), boot, recipe(here))
+        for row in (mended, failed):
+            booted = json.loads((root / "run/status.json").read_text())
+            records.amend(f"{root}/run", Profile(), booted, row)
+            found = json.loads((root / "run/status.json").read_text())
+            assert row.to_json() == found["steps"][1]
+            banner = (root / "run/banner").exists()
+            told.append((found["status"], len(found["problems"]), banner))
+
+    assert [
+        ("ok", 0, False),
+        ("degraded", 1, True),
+        ("degraded", 1, True),
+        ("degraded", 2, True),
+    ] == told
+
+
 def test_no_banner_where_the_profile_wants_none(root: Path, here: object) -> None:
     quiet = replace(Profile(), report=replace(ReportSection(), banner=False))
     records.write(here, quiet, replace(WARM, notes=(TROUBLE,)), recipe(here))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import socket
@@ -15,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from agents import Place, Running, wait_until
+from agents import REPOSITORY, Place, Running, wait_until
 from pods import uv
 from slow_volumes import mounted
 from wheels import offline, wheel
@@ -25,6 +26,11 @@ from workspace_agent.host import command
 Boot = Callable[..., Running]
 
 LATER = partial(pytest.param, marks=pytest.mark.long)
+
+VERB = (
+    f"import sys; sys.path.insert(0, {str(REPOSITORY)!r});"
+    "from workspace_agent.cli.main import entry; entry()"
+)
 
 HAS = "import hello; print('has', hello.__version__, flush=True)"
 
@@ -90,6 +96,27 @@ def test_a_read_only_volume_brings_back_and_builds(place: Place, boot: Boot, kno
         assert (0, "has 1.0\n") == (pod.wait(), pod.out)
         assert "(volume.read-only)" in pod.err
         wait_until(lambda: not place.started(), "all of it is over")
+
+
+def test_what_a_person_mends_in_a_running_pod_is_degraded_no_more(place: Place, boot: Boot) -> None:
+    path = f"{os.path.dirname(sys.executable)}:/usr/local/bin:/usr/bin:/bin"
+    environ = place.environ(PATH=path, **offline(place.folder / "wheels"))
+
+    def verb(*words: str) -> dict[str, object]:
+        argv = (sys.executable, "-c", VERB, "--json", *words)
+        done = subprocess.run(argv, env=environ, capture_output=True, text=True)
+        return json.loads(done.stdout)
+
+    asked = place.volume / "requirements.txt"
+    asked.write_text("hello==9\n")
+    pod = boot("import time; print('up', flush=True); time.sleep(1000)").until("up")
+    wait_until(lambda: (place.runtime / "status.json").exists(), "the boot is recorded")
+    assert "hello==9" in verb("replay", "status")["data"]["failed"]
+    assert "degraded" == verb("replay", "run")["status"] == verb("status")["status"]
+    asked.write_text("hello==1.0\n")
+    assert "ok" == verb("replay", "run")["status"] == verb("status")["status"]
+    assert "" == verb("replay", "status")["data"]["failed"]
+    end(pod, place)
 
 
 class Index:

@@ -9,12 +9,17 @@ from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Report, Status
+from workspace_agent.model.problem import Problem
 from workspace_agent.steps.volume import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from workspace_agent.app.facts import Facts
     from workspace_agent.config.schema import Profile
+    from workspace_agent.model.outcome import Row
     from workspace_agent.model.recipe import Recipe
 
 # What only these steps do is worth remembering on the volume; a warm boot writes nothing there.
@@ -23,12 +28,29 @@ _WORTH_KEEPING = ("volume.ready", "home.seed", "home.upgrade", "scripts")
 
 def write(facts: Facts, profile: Profile, report: Report, recipe: Recipe) -> None:
     """Write status.json and the banner of this boot; a runtime folder that refuses is left out."""
-    if not facts.runtime:
-        return
+    if facts.runtime:
+        found = to_json(facts, profile, report, recipe)
+        _publish(facts.runtime, found, banner(profile, report.problems))
+
+
+def amend(runtime: str, profile: Profile, booted: Mapping[str, Any], row: Row) -> None:
+    """Let the surfaces of the boot *booted* say *row* of a step that was done again since."""
+    same = [one for one in booted["steps"] if one["name"] == row.name]
+    problems = [one for one in booted["problems"] if one not in [old["problem"] for old in same]]
+    problems += [row.problem.to_json()] if row.problem else []
+    found = {
+        **booted,
+        "status": "degraded" if problems else "ok",
+        "steps": [row.to_json() if one in same else one for one in booted["steps"]],
+        "problems": problems,
+    }
+    _publish(runtime, found, banner(profile, [Problem(**one) for one in problems]))
+
+
+def _publish(runtime: str, found: Mapping[str, object], greeting: str) -> None:
     try:
-        _write_or_remove(f"{facts.runtime}/{layout.BANNER}", banner(profile, report))
-        text = dumps(to_json(facts, profile, report, recipe)) + "\n"
-        files.commit(f"{facts.runtime}/{layout.STATUS}", text)
+        _write_or_remove(f"{runtime}/{layout.BANNER}", greeting)
+        files.commit(f"{runtime}/{layout.STATUS}", dumps(found) + "\n")
     except OSError:
         return
 
@@ -76,12 +98,12 @@ def to_json(facts: Facts, profile: Profile, report: Report, recipe: Recipe) -> d
     }
 
 
-def banner(profile: Profile, report: Report) -> str:
+def banner(profile: Profile, problems: Sequence[Problem]) -> str:
     """Return what an interactive shell shows; nothing when all is well."""
-    if not profile.report.banner or not report.problems:
+    if not profile.report.banner or not problems:
         return ""
     rule = "-" * 72
-    lines = [f"! {p.what}" + (f"\n  fix: {p.fix}" if p.fix else "") for p in report.problems]
+    lines = [f"! {p.what}" + (f"\n  fix: {p.fix}" if p.fix else "") for p in problems]
     return "\n".join([rule, *lines, "  more: workspace-agent status", rule, ""])
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workspace_agent.app import captures, replays
+from workspace_agent.app import captures, records, replays
 from workspace_agent.app.boot import run as run_steps
 from workspace_agent.app.recipes import recipe_for
 from workspace_agent.app.session import Told
@@ -33,13 +33,14 @@ def status(session: Session) -> Told:
     with _step(session) as step:
         wanted, used = step.want.key, step.place.used()
         mark = step.place.mark(used)
-        stored = _stored(step)
+        stored, failed = _stored(step)
     data: dict[str, Any] = {
         "wanted": wanted,
         "used": used if mark else None,
         "path": step.place.env,
         "packages": mark.dists if mark else {},
         "conflicts": list(mark.said) if mark else [],
+        "failed": failed,
         "stored": [_as_data(one) for one in stored],
     }
     words = "as the files ask" if used == wanted else f"the files ask for {wanted[:8]}"
@@ -49,6 +50,7 @@ def status(session: Session) -> Told:
         f"{'path':<12} {step.place.env}",
         f"{'packages':<12} {len(data['packages'])} beside the image's {len(step.want.base)}",
         *(f"{'conflict':<12} {shown(one)}" for one in data["conflicts"]),
+        *([f"{'failed':<12} {shown(failed)}"] if failed else []),
         *(f"{'stored':<12} {_told(one)}" for one in stored),
     ]
     return Told(lines, data)
@@ -91,11 +93,14 @@ def why(session: Session) -> Told:
 def run(session: Session, tell: Callable[[str], None]) -> Told:
     """Have in use what the files ask for, now, and store it."""
     with _step(session) as step:
-        with opened(step.volume, step.profile, make=True) as store:
-            store.remember(step.want.key, "")  # a failure from before is tried again
+        # A failure from before is tried again; a read-only volume has none of now.
+        with suppress(OSError), opened(step.volume, step.profile, make=True) as store:
+            store.remember(step.want.key, "")
         report = run_steps([step], Report(), tell=tell)
         note = step.settle(tell)
     (row,) = report.rows
+    if booted := session.read(layout.STATUS):
+        records.amend(session.runtime, session.open(dry_run=True).profile, booted, row)
     problems = (*report.problems, *([note] if note else []))
     return Told([f"{row.status.value}: {row.why}"], {"row": row.to_json()}, problems)
 
@@ -158,12 +163,12 @@ def _step(session: Session) -> Iterator[Replay]:
 _RUN = "`workspace-agent replay run` builds and stores one"
 
 
-def _stored(step: Replay) -> list[Manifest]:
-    try:
-        with opened(step.volume, step.profile) as store:
-            return [found for one in store.stored() if (found := store.manifest(one))]
-    except OSError:
-        return []
+def _stored(step: Replay) -> tuple[list[Manifest], str]:
+    """Return what is stored, and why a build of what is asked for failed lately."""
+    with suppress(OSError), opened(step.volume, step.profile) as store:
+        found = [found for one in store.stored() if (found := store.manifest(one))]
+        return found, store.failed(step.want.key)
+    return [], ""
 
 
 def _as_data(manifest: Manifest) -> dict[str, Any]:
