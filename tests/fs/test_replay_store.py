@@ -20,9 +20,9 @@ from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.problem import AgentError
 from workspace_agent.replay import pack, publish, restore, store
 from workspace_agent.replay.mark import Mark
-from workspace_agent.replay.pack import Tree
 from workspace_agent.replay.place import Place
 from workspace_agent.replay.store import Manifest, Store
+from workspace_agent.replay.tree import Tree, walk
 
 KEY, OTHER, PROFILE = "0123456789abcdef", "fedcba9876543210", "cp311-x86_64"
 SITE = "lib/python3.11/site-packages"
@@ -79,7 +79,7 @@ class World:
             environment(top)
         with store.opened(str(self.volume), PROFILE, make=True) as there:
             mark = Mark(key, DISTS, built_secs=1.0)
-            publish.put(there, str(top), pack.walk(str(top)), mark, {"lines": []}, lambda _: None)
+            publish.put(there, str(top), walk(str(top)), mark, {"lines": []}, lambda _: None)
 
     def bring(self, key: str = KEY) -> bool:
         with store.opened(str(self.volume), PROFILE) as there:
@@ -183,7 +183,7 @@ def test_a_part_of_another_environment_is_not_taken(world: World) -> None:
     (top / SITE / "a-1.0.dist-info").rename(top / SITE / "a-2.0.dist-info")
     with store.opened(str(world.volume), PROFILE, make=True) as there:
         mark = Mark(OTHER, {"a": "2.0"})
-        publish.put(there, str(top), pack.walk(str(top)), mark, {}, lambda _: None)
+        publish.put(there, str(top), walk(str(top)), mark, {}, lambda _: None)
     for part in sorted(world.stored.glob("part-*")):
         os.replace(world.replay / f"store/{PROFILE}/{OTHER}/{part.name}", part)
 
@@ -275,6 +275,18 @@ def test_a_hostile_list_of_folders_and_links_is_set_aside(world: World, value: o
     assert not world.bring()
     assert not world.stored.exists()
     assert [] == os.listdir(outside)
+
+
+@pytest.mark.parametrize("at", [0, 3, 10, 12, -1])
+def test_a_damaged_list_of_folders_and_links_is_set_aside(world: World, at: int) -> None:
+    world.put()
+    path = world.stored / "tree.json.gz"
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+
+    assert not world.bring()
+    assert not world.stored.exists()
 
 
 @pytest.mark.parametrize(
@@ -422,11 +434,11 @@ def os_room(free: int):
 def test_shares_hold_each_file_once_in_order() -> None:
     files = [(f"f{n}", n * 1000) for n in range(100)]
     for count in (1, 2, 8):
-        parts = pack.shares(files, count)
+        parts = Tree([], {}, files).shares(count)
         assert [name for name, _ in files] == [name for part in parts for name in part]
         assert len(parts) <= count
-    assert [] == pack.shares([], 8)
-    assert 0 == Tree([], {}, []).bytes
+    assert [] == Tree([], {}, []).shares(8)
+    assert 0 == Tree([], {}, []).size
 
 
 def test_another_pod_that_was_first_has_won(world: World) -> None:

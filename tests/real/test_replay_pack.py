@@ -13,6 +13,7 @@ import pytest
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.problem import AgentError
 from workspace_agent.replay import pack
+from workspace_agent.replay.tree import walk
 
 # What the image has of tar and the packers.
 WAYS = [("tar", "zstd", "gzip"), ("tar", "gzip"), ("gzip",), ()]
@@ -63,7 +64,7 @@ def seen(top: Path) -> dict[str, object]:
 def packed(env: Path, tmp_path: Path) -> tuple[SafeRoot, tuple[pack.Part, ...], str]:
     (tmp_path / "store").mkdir()
     store, codec = SafeRoot.at(str(tmp_path / "store")), pack.codec()
-    return store, pack.pack(str(env), pack.walk(str(env)), store, codec, lambda _: None), codec
+    return store, pack.pack(str(env), walk(str(env)), store, codec, lambda _: None), codec
 
 
 def test_what_comes_back_is_what_was_packed(tools, env: Path, tmp_path: Path) -> None:

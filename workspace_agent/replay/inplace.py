@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 
 from workspace_agent.replay.dists import infos, record
-from workspace_agent.replay.pack import Tree
+from workspace_agent.replay.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from workspace_agent.replay.redact import redacted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Any
 
 # Real ones have a few KiB, a lock with all hashes of 500 packages has 2 MiB.
 _LIMIT = 8 << 20
@@ -39,7 +38,6 @@ _NESTED = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s*=?\s*)(\S.*)$")
 _EDITABLE = re.compile(r"(-e|--editable)(?:\s+|=)(.+)$")
 _FIND_LINKS = re.compile(r"(-f|--find-links)(?:\s+|=)(.+)$")
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
-_SCRIPT = re.compile(r"^# /// script\s*$\n(?P<body>(?:^#(?: .*)?$\n)+?)^# ///\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def read(
     for path in paths:
         try:
             found += _of(os.path.abspath(path), extras, groups, seen, False)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             # People's own files, and locks from the volume: anything may stand anywhere in them.
             raise unreadable(path, f"something in it is not what it should be: {error}") from error
     return tuple(found)
@@ -156,13 +154,15 @@ def _of(
         raise unreadable(path, f"more than {_FILES} files name each other")
     text = _text(path)
     name = os.path.basename(path)
-    if name.startswith("pylock.") and name.endswith(".toml"):
-        yield from (Line(one, path) for one in _locked(_toml(text, path), path))
-    elif name.endswith(".toml"):
-        found = _project(_toml(text, path), path, extras, groups)
+    if name.endswith((".toml", ".py")):
+        from workspace_agent.replay import forms
+
+        if name.startswith("pylock."):
+            yield from (Line(one, path) for one in forms.locked(text, os.path.dirname(path)))
+            return
+        is_script = name.endswith(".py")
+        found = forms.script(text) if is_script else forms.project(text, extras, groups)
         yield from (Line(one, path, _number(text, one)) for one in found)
-    elif name.endswith(".py"):
-        yield from (Line(one, path, _number(text, one)) for one in _script(text, path))
     else:
         for line in _plain(text, path, bound):
             nested = _NESTED.match(line.text)
@@ -210,91 +210,6 @@ def _absolute(line: Line) -> Line:
         whole = os.path.normpath(os.path.join(folder, path))
         return replace(line, text=f"{whole} {more}".rstrip())
     return line
-
-
-_OPTIONAL = "optional-dependencies"
-
-
-def _project(
-    table: dict[str, Any], path: str, extras: Sequence[str], groups: Sequence[str]
-) -> list[str]:
-    project = table.get("project")
-    project = project if isinstance(project, dict) else {}
-    found = _strings(project.get("dependencies"), path)
-    known = {normal(one): value for one, value in (project.get(_OPTIONAL) or {}).items()}
-    for extra in extras:
-        found += _strings(known.get(normal(extra)), path)
-    for group in groups:
-        found += _group(table.get("dependency-groups") or {}, group, path, [])
-    return found
-
-
-def _group(table: dict[str, Any], name: str, path: str, above: list[str]) -> list[str]:
-    """Return a dependency group (PEP 735), with those that it includes."""
-    known = {normal(one): value for one, value in table.items()}
-    if normal(name) not in known or normal(name) in above:
-        raise unreadable(path, f"its dependency group {name} is missing or includes itself")
-    found: list[str] = []
-    for one in known[normal(name)]:
-        inner = one.get("include-group") if isinstance(one, dict) else None
-        found += (
-            _group(table, inner, path, [*above, normal(name)]) if inner else _strings([one], path)
-        )
-    return found
-
-
-def _script(text: str, path: str) -> list[str]:
-    """Return what a script asks for in its own metadata (PEP 723)."""
-    found = _SCRIPT.search(text)
-    if found is None:
-        return []
-    body = "\n".join(line[2:] for line in found["body"].splitlines())
-    return _strings(_toml(body, path).get("dependencies"), path)
-
-
-def _locked(table: dict[str, Any], path: str) -> list[str]:
-    """Return a lock (PEP 751) as exact requirements with their hashes."""
-    return [_pinned(one, path) for one in table.get("packages") or () if isinstance(one, dict)]
-
-
-def _pinned(package: dict[str, Any], path: str) -> str:
-    name, marker = package.get("name", ""), package.get("marker", "")
-    condition = f" ; {marker}" if marker else ""
-    vcs, archive, folder = (package.get(kind) or {} for kind in ("vcs", "archive", "directory"))
-    if vcs:
-        return f"{name} @ {vcs['type']}+{vcs['url']}@{vcs['commit-id']}{_below(vcs)}{condition}"
-    if archive.get("url"):
-        return f"{name} @ {archive['url']}{_below(archive)}{condition}"
-    if local := folder.get("path") or archive.get("path"):
-        return f"{name} @ file://{os.path.join(os.path.dirname(path), local)}{condition}"
-    if "version" not in package:
-        raise unreadable(path, f"the lock names no version of {name}")
-    made = [package.get("sdist") or {}, *(package.get("wheels") or ())]
-    digests = sorted({f"--hash=sha256:{found}" for one in made
-                      if (found := (one.get("hashes") or {}).get("sha256"))})  # fmt: skip
-    return " ".join([f"{name}=={package['version']}{condition}", *digests])
-
-
-def _below(origin: dict[str, Any]) -> str:
-    folder = origin.get("subdirectory")
-    return f"#subdirectory={folder}" if folder else ""
-
-
-def _toml(text: str, path: str) -> dict[str, Any]:
-    from workspace_agent.config.toml import parser
-
-    try:
-        return parser()(text)
-    except (ValueError, RecursionError) as error:
-        raise unreadable(path, f"it is not TOML: {error}") from error
-
-
-def _strings(value: Any, path: str) -> list[str]:
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise unreadable(path, "its dependencies are not a list of strings")
-    return list(value)
 
 
 def _number(text: str, one: str) -> int:

@@ -7,31 +7,25 @@ so that no part can be led outside by a link that another one made.
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import os
-import stat
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from shutil import which
 
 from workspace_agent.host.files import write_all
 from workspace_agent.host.flow import Flow
-from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.replay import tarball
 from workspace_agent.replay.store import TREE, Part
+from workspace_agent.replay.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from workspace_agent.host.safe_root import SafeRoot
-
-# Making a file costs about as much as writing so many bytes (measured on ext4 and tmpfs).
-_FILE = 16 << 10
 
 # A piece of a read or a write: one request on most file servers, and many on none.
 _PIECE = 1 << 20
@@ -45,60 +39,12 @@ _SILENT = 20.0
 # How often to look how far the unpackers are.
 _LOOK = 0.02
 
-# A list of ten million names; more is not an environment.
-_TREE = 256 << 20
-
 # What is said where the disk is to blame that is unpacked to; anything else is about the part.
 _OF_THE_DISK = ("No space left", "quota", "Read-only", "Permission denied", "not permitted",
                 "put/output error", "Cannot allocate", "Too many open")  # fmt: skip
 
 _PACKERS = {"zstd": ("zstd", "-q", "-3", "-T1", "-c"), "gzip": ("gzip", "-1", "-c")}
 _UNPACKERS = {"zstd": ("zstd", "-q", "-dc"), "gzip": ("gzip", "-dc")}
-
-
-@dataclass(frozen=True)
-class Tree:
-    """What is in a folder: paths of *folders*, *links* with their targets, *files* with sizes."""
-
-    folders: list[str]
-    links: dict[str, str]
-    files: list[tuple[str, int]]
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of all files."""
-        return sum(size for _, size in self.files)
-
-
-def walk(top: str) -> Tree:
-    """Return what is in *top*; anything but folders, links and regular files is left out."""
-    tree = Tree([], {}, [])
-    queue = [""]
-    while queue:
-        below = queue.pop()
-        with os.scandir(f"{top}/{below}") as entries:
-            found = sorted(entries, key=lambda one: one.name, reverse=True)
-        for one in found:
-            path = f"{below}/{one.name}" if below else one.name
-            if one.is_symlink():
-                tree.links[path] = os.readlink(one.path)
-            elif one.is_dir():
-                tree.folders.append(path)
-                queue.append(path)
-            elif stat.S_ISREG(one.stat(follow_symlinks=False).st_mode) and "\n" not in path:
-                tree.files.append((path, one.stat(follow_symlinks=False).st_size))
-    return tree
-
-
-def shares(files: Sequence[tuple[str, int]], count: int) -> list[list[str]]:
-    """Split *files*, in their order, into *count* parts that take about as long to unpack."""
-    whole = sum(size + _FILE for _, size in files)
-    parts: list[list[str]] = [[] for _ in range(count)]
-    done = 0
-    for path, size in files:
-        parts[min(count - 1, done * count // max(1, whole))].append(path)
-        done += size + _FILE
-    return [part for part in parts if part]
 
 
 def count() -> int:
@@ -118,10 +64,9 @@ def pack(
 
     Raises OSError for the volume, AgentError for a tool that failed.
     """
-    listed = dumps({"folders": tree.folders, "links": tree.links})
-    into.commit(TREE, gzip.compress(listed.encode("utf-8", "surrogateescape"), 6), durable=True)
+    into.commit(TREE, tree.packed(), durable=True)
     done = []
-    for number, paths in enumerate(shares(tree.files, count())):
+    for number, paths in enumerate(tree.shares(count())):
         part = f"part-{number:02}"
         tell(f"packing the environment: {part}")
         done.append(_pack(top, paths, into, part, name, tell))
@@ -169,7 +114,9 @@ def restore(
     The unpackers read the parts themselves. Raises OSError and AgentError; then what is in *top*
     is worth nothing.
     """
-    tree = _tree(source)
+    tree = Tree.unpacked(source.read(TREE, 16 << 20))
+    if tree is None:
+        raise AgentError(damaged(TREE))
     for path in sorted(tree.folders):
         with suppress(FileExistsError):  # in place, folders are shared
             os.mkdir(f"{top}/{path}")
@@ -270,33 +217,6 @@ def _has_tar(name: str) -> bool:
     tar = which("tar")
     is_gnu = tar and os.path.basename(os.path.realpath(tar)) != "busybox"
     return bool(is_gnu and name in _PACKERS and which(name))
-
-
-def _tree(source: SafeRoot) -> Tree:
-    data = source.read(TREE, 16 << 20)
-    with suppress(ValueError, OSError, EOFError, TypeError, AttributeError, KeyError):
-        import io
-
-        with gzip.open(io.BytesIO(data or b"")) as packed:
-            found = table(packed.read(_TREE))
-        tree = Tree(found["folders"], dict(found["links"]), [])
-        if all(map(_is_name, tree.links.values())) and _is_inside(tree):
-            return tree
-    raise AgentError(damaged(TREE))
-
-
-def _is_inside(tree: Tree) -> bool:
-    """Say whether each name is below the top, in a folder of the tree and not behind a link."""
-    known = {"", *tree.folders}
-    return not known & tree.links.keys() and all(
-        _is_name(path) and not {"", ".", ".."} & set(path.split("/"))
-        and path.rpartition("/")[0] in known
-        for path in (*tree.folders, *tree.links)
-    )  # fmt: skip
-
-
-def _is_name(path: str) -> bool:
-    return 0 < len(os.fsencode(path)) < 4096 and "\0" not in path
 
 
 def damaged(name: str) -> Problem:

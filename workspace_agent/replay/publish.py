@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from workspace_agent.replay.mark import Mark
-    from workspace_agent.replay.pack import Tree
     from workspace_agent.replay.store import Store
+    from workspace_agent.replay.tree import Tree
 
 # What packing comes to with the best packer (0.28 was measured), and some room to spare.
 _PACKED = 0.4
@@ -35,7 +35,7 @@ def put(
 
     A reader sees all of it or nothing. Raises OSError and AgentError.
     """
-    _make_room(store, int(tree.bytes * _PACKED))
+    _make_room(store, int(tree.size * _PACKED))
     codec = pack.codec()
     with store.stage() as (name, stage):
         manifest = Manifest(
@@ -44,7 +44,7 @@ def put(
             codec=codec,
             parts=pack.pack(top, tree, stage, codec, tell),
             files=len(tree.files),
-            size=tree.bytes,
+            size=tree.size,
             made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         stage.commit(MANIFEST, manifest.to_json(), durable=True)

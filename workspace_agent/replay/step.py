@@ -22,6 +22,7 @@ from workspace_agent.replay.place import Place
 from workspace_agent.replay.publish import not_stored, put
 from workspace_agent.replay.restore import bring
 from workspace_agent.replay.store import Store, opened
+from workspace_agent.replay.tree import walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from workspace_agent.replay.asked import Asked
     from workspace_agent.replay.key import Policy
     from workspace_agent.replay.lines import Line
-    from workspace_agent.replay.pack import Tree
+    from workspace_agent.replay.tree import Tree
 
 # Another pod that builds the same is waited for so long; then we build, too.
 _PATIENCE = 120.0
@@ -287,7 +288,7 @@ class Replay:
             """What to store: not what somebody installed by hand meanwhile."""
             if self._site:
                 return inplace.tree_of(top, inplace.files_of(site, mark.dists))
-            whole, foreign = pack.walk(top), {*inplace.files_of(site, now.keys() - mark.dists)}
+            whole, foreign = walk(top), {*inplace.files_of(site, now.keys() - mark.dists)}
             return replace(whole, files=[one for one in whole.files if one[0] not in foreign])
 
         builder.compile([path for path, _ in tree().files])
