@@ -18,7 +18,7 @@ import pytest
 from workspace_agent.host import safe_root
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.problem import AgentError
-from workspace_agent.replay import pack, publish, restore, store
+from workspace_agent.replay import pack, store, transfer
 from workspace_agent.replay.mark import Mark
 from workspace_agent.replay.place import Place
 from workspace_agent.replay.store import Manifest, Store
@@ -79,11 +79,11 @@ class World:
             environment(top)
         with store.opened(str(self.volume), PROFILE, make=True) as there:
             mark = Mark(key, DISTS, built_secs=1.0)
-            publish.put(there, str(top), walk(str(top)), mark, {"lines": []}, lambda _: None)
+            transfer.put(there, str(top), walk(str(top)), mark, {"lines": []}, lambda _: None)
 
     def bring(self, key: str = KEY) -> bool:
         with store.opened(str(self.volume), PROFILE) as there:
-            return restore.bring(there, self.place, key, lambda _: None)
+            return transfer.bring(there, self.place, key, lambda _: None)
 
     def edit(self, **more: object) -> None:
         """Change the manifest."""
@@ -183,7 +183,7 @@ def test_a_part_of_another_environment_is_not_taken(world: World) -> None:
     (top / SITE / "a-1.0.dist-info").rename(top / SITE / "a-2.0.dist-info")
     with store.opened(str(world.volume), PROFILE, make=True) as there:
         mark = Mark(OTHER, {"a": "2.0"})
-        publish.put(there, str(top), walk(str(top)), mark, {}, lambda _: None)
+        transfer.put(there, str(top), walk(str(top)), mark, {}, lambda _: None)
     for part in sorted(world.stored.glob("part-*")):
         os.replace(world.replay / f"store/{PROFILE}/{OTHER}/{part.name}", part)
 
@@ -418,7 +418,7 @@ def test_a_container_that_died_while_it_restored_is_not_believed(
 
 
 def test_only_room_for_it_lets_it_be_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workspace_agent.replay.publish.room", lambda _: os_room(1))
+    monkeypatch.setattr("workspace_agent.replay.transfer.room", lambda _: os_room(1))
     with pytest.raises(AgentError) as caught:
         world.put()
     assert "replay.not-stored" == caught.value.problem.slug

@@ -277,6 +277,13 @@ def test_a_lock_that_cannot_be_used_is_told(with_uv: Pod) -> None:
     assert ["replay.unreadable"] == with_uv.notes
 
 
+def test_without_room_for_the_lines_that_is_told(with_uv: Pod) -> None:
+    (with_uv.at / "run/uv-lock.txt").mkdir(parents=True)
+
+    assert with_uv.step({}) is None
+    assert ["replay.unreadable"] == with_uv.notes
+
+
 def test_a_rule_that_names_a_lock_needs_uv(pod: Pod) -> None:
     rule = RequirementsRule(files=("uv.lock",))
 

@@ -128,18 +128,13 @@ def chosen(profile: Profile, facts: Facts, env: Mapping[str, str]) -> Asked:
 
 def _without_lock(found: Asked, facts: Facts, env: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files of *found*, with lines instead of a uv.lock; raises AgentError."""
-    locks = [path for path in found.files if os.path.basename(path) == "uv.lock"]
-    if not locks:
-        return found.files
-    from workspace_agent.replay import uvlock
-    from workspace_agent.steps.trouble import from_oserror
 
-    python, runtime = facts.python.executable, facts.runtime
-    try:
-        lines = {lock: uvlock.as_lines(lock, found, python, runtime, env) for lock in locks}
-        return tuple(lines.get(path, path) for path in found.files)
-    except OSError as error:
-        raise AgentError(from_oserror(error, str(error.filename or ""), "replay")) from error
+    def lines(lock: str) -> str:
+        from workspace_agent.replay import uvlock
+
+        return uvlock.as_lines(lock, found, facts.python.executable, facts.runtime, env)
+
+    return tuple(lines(p) if os.path.basename(p) == "uv.lock" else p for p in found.files)
 
 
 def settle(facts: Facts, step: Replay | None) -> tuple[Problem, ...]:

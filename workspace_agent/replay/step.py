@@ -19,9 +19,8 @@ from workspace_agent.replay import dists, inplace, key, lines, pack, redact
 from workspace_agent.replay.build import Builder
 from workspace_agent.replay.mark import Mark
 from workspace_agent.replay.place import Place
-from workspace_agent.replay.publish import not_stored, put
-from workspace_agent.replay.restore import bring
 from workspace_agent.replay.store import Store, opened
+from workspace_agent.replay.transfer import bring, not_stored, put
 from workspace_agent.replay.tree import walk
 
 TYPE_CHECKING = False
