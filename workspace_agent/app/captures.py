@@ -94,7 +94,7 @@ def _looked(
 ) -> tuple[Captured, dict[str, Any]]:
     """Look into every folder of packages; returns what is captured now, and what was seen."""
     since = _since(facts)
-    mark = here.mark(here.used())
+    mark = here.in_use()
     known = mark.dists if mark else {}
     sites = [one for one in map(os.path.realpath, replays.sites(facts, here)) if os.path.isdir(one)]
     volume = os.path.realpath(facts.volume.path)

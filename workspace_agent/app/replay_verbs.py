@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 def status(session: Session) -> Told:
     """Say which environment is in use, and which are stored."""
     with _step(session) as step:
-        wanted, used = step.want.key, step.place.used()
-        mark = step.place.mark(used)
+        wanted, mark = step.want.key, step.place.in_use()
         stored, failed = _stored(step)
     data: dict[str, Any] = {
         "wanted": wanted,
-        "used": used if mark else None,
+        "used": mark.key if mark else None,
         "path": step.place.env,
         "packages": mark.dists if mark else {},
         "conflicts": list(mark.said) if mark else [],
         "failed": failed,
         "stored": [_as_data(one) for one in stored],
     }
-    words = "as the files ask" if used == wanted else f"the files ask for {wanted[:8]}"
+    is_it = mark is not None and mark.key == wanted
+    words = "as the files ask" if is_it else f"the files ask for {wanted[:8]}"
     lines = [
-        f"{'environment':<12} {f'{used[:8]}, {words}' if mark else f'none; {words}'}",
+        f"{'environment':<12} {f'{mark.key[:8]}, {words}' if mark else f'none; {words}'}",
         f"{'files':<12} {', '.join(map(shown, step.asked.files))}",
         f"{'path':<12} {step.place.env}",
         f"{'packages':<12} {len(data['packages'])} beside the image's {len(step.want.base)}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from shutil import which
 
@@ -156,21 +155,19 @@ class Builder:
         argv = [self._uv, "pip", "install", "--dry-run", "--output-format", "json", "--python", of,
                 "--break-system-packages", *asked]  # fmt: skip
         ended = self._try(argv, _PLAN, "planning", out)
-        if ended.code == 0:
-            with suppress(ValueError, KeyError, TypeError):  # a uv whose dry run we do not know
-                return plan.from_uv((files.read(out, 64 << 20) or b"").decode())
-        elif failing.is_network(ended.tail):
+        if ended.code and failing.is_network(ended.tail):
             raise AgentError(self._failed("planning", ended))
-        return None
+        # None, too, from a uv whose dry run we do not know.
+        return None if ended.code else plan.from_uv(files.read(out, 64 << 20))
 
     def _by_pip(self, asked: Sequence[str]) -> dict[str, str]:
         out = self._file("report.json")
         argv = [*self._pip, "install", "--dry-run", "--quiet", "--report", out, *asked]
         ended = self._must(argv, _INSTALL, "planning")
-        try:
-            return plan.from_pip((files.read(out, 64 << 20) or b"").decode())
-        except (ValueError, KeyError, TypeError) as error:
-            raise AgentError(self._failed("planning", ended)) from error
+        wanted = plan.from_pip(files.read(out, 64 << 20))
+        if wanted is None:
+            raise AgentError(self._failed("planning", ended))
+        return wanted
 
     def _install(self, found: Plan) -> None:
         path = self._file("additions.txt")

@@ -67,6 +67,10 @@ class Place:
         except OSError:
             return ""
 
+    def in_use(self) -> Mark | None:
+        """Return what the environment in use holds; None when there is none."""
+        return self.mark(self.used())
+
     def use(self, key: str) -> None:
         """Let `env` lead to the environment *key*, in one step."""
         draft = files.temporary_name(self.env)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from workspace_agent.model.jsontext import table
 from workspace_agent.model.words import size
 from workspace_agent.replay.lines import normal
 from workspace_agent.replay.redact import anonymous
@@ -12,7 +13,6 @@ from workspace_agent.replay.redact import anonymous
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
 
     from workspace_agent.replay.key import Policy
     from workspace_agent.replay.lines import Line
@@ -56,30 +56,29 @@ class Plan:
     kept: tuple[Conflict, ...] = ()
 
 
-def from_uv(text: str) -> dict[str, str]:
-    """Return what a dry run of uv would install; raises ValueError for what is not one."""
-    found = json.loads(text)
-    return {
-        normal(one["name"]): one.get("version") or ""
-        for one in _list(found, "changes")
-        if one.get("action") == "installed"
-    }
+def from_uv(said: bytes | None) -> dict[str, str] | None:
+    """Return what a dry run of uv would install; None for what is not one."""
+    with suppress(*_NOT_ONE):
+        return {
+            normal(one["name"]): one.get("version") or ""
+            for one in table(said)["changes"]
+            if one["action"] == "installed"
+        }
+    return None
 
 
-def from_pip(text: str) -> dict[str, str]:
-    """Return what pip reports that it would install; raises ValueError for what is no report."""
-    found = _list(json.loads(text), "install")
-    return {
-        normal(one["metadata"]["name"]): "" if one.get("is_direct") else one["metadata"]["version"]
-        for one in found
-    }
+def from_pip(said: bytes | None) -> dict[str, str] | None:
+    """Return what pip reports that it would install; None for what is no report."""
+    with suppress(*_NOT_ONE):
+        found = ((one, one["metadata"]) for one in table(said)["install"])
+        return {
+            normal(metadata["name"]): "" if one.get("is_direct") else metadata["version"]
+            for one, metadata in found
+        }
+    return None
 
 
-def _list(found: object, name: str) -> list[dict[str, Any]]:
-    value = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise ValueError(f"no list of {name}")
-    return value
+_NOT_ONE = (KeyError, TypeError, AttributeError)
 
 
 def decide(

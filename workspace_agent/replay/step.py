@@ -81,8 +81,8 @@ class Replay:
             wanted = self.want.key
         except AgentError as error:
             return Blocked(error.problem)
-        mark = self.place.mark(wanted)
-        if mark and self.place.used() == wanted:
+        mark = self.place.in_use()
+        if mark and mark.key == wanted:
             return Ok(f"environment {wanted[:8]}: {receipt(mark)}")
         return Todo(f"environment {wanted[:8]} is not in use", (self.asked.why,))
 
@@ -115,7 +115,7 @@ class Replay:
 
     def has(self, package: str) -> bool:
         """Say whether programs of the environment in use see *package*."""
-        mark = self.place.mark(self.place.used())
+        mark = self.place.in_use()
         own = mark.dists if mark else {}
         hidden = self.policy.mode == "isolated"
         return package in own or (not hidden and package in (self.place.baseline() or {}))
@@ -240,7 +240,7 @@ class Replay:
 
     def stopgap(self, tell: Callable[[str], None] = lambda _: None, *, stored: bool = True) -> None:
         """Have the last good environment in use, or an empty one, where none is *stored*."""
-        if self.place.mark(self.place.used()) or (stored and self._last_good(tell)):
+        if self.place.in_use() or (stored and self._last_good(tell)):
             return
         if self._site:
             return  # the image's own packages are what there is
@@ -263,10 +263,9 @@ class Replay:
 
         Returns what kept it from being stored; the environment works without.
         """
-        wanted = self.place.used()
-        mark = self.place.mark(wanted)
+        mark = self.place.in_use()
         try:
-            if mark and not mark.is_stored and wanted == self.want.key:
+            if mark and not mark.is_stored and mark.key == self.want.key:
                 self._publish(mark, tell)
         except AgentError as error:
             return error.problem

@@ -29,7 +29,7 @@ def problem(step: Replay, cards: Callable[[], Cards]) -> Problem | None:
     """Return what is wrong with the torch that *step* brought, on *cards*; None where there is
     none, or nobody knows.
     """
-    mark = step.place.mark(step.place.used())
+    mark = step.place.in_use()
     if mark is None or "torch" not in mark.dists:
         return None
     bad = [card for card in cards().cards if card.capability]
