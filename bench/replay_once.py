@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from workspace_agent.host import interpreter
 from workspace_agent.replay import place
+from workspace_agent.replay.asked import Asked
 from workspace_agent.replay.key import Policy
 from workspace_agent.replay.step import Replay
 
@@ -26,7 +27,7 @@ def main(what: str, volume: str, top: str, python: str, file: str, memory: str =
     if not memory:
         place.has_memory = lambda _: False  # the disk is what is measured
     step = Replay(
-        files=(file,),
+        asked=Asked((file,), "requirements.txt"),
         place=place.Place(top),
         volume=volume,
         python=interpreter.find(os.path.dirname(python)),
@@ -46,7 +47,7 @@ def main(what: str, volume: str, top: str, python: str, file: str, memory: str =
     cpu = sum(one.ru_utime + one.ru_stime for one in used)
     began = time.perf_counter()
     problem = step.settle() if what == "build" else None
-    mark = step.place.mark(step.place.used())
+    mark = step.place.in_use()
     print(json.dumps({
         "secs": secs, "cpu": cpu, "settle": time.perf_counter() - began,
         "problem": problem and problem.what, "packages": len(mark.dists) if mark else 0,

@@ -204,7 +204,7 @@ def report(bench: Bench, samples: dict[str, list[dict[str, Any]]]) -> None:
     restore, check = samples["restore, disk"][-1], samples["check, disk"][-1]
     allowed = packed / (128 << 10) + 200
     print(f"""
-- {len(manifest["dists"])} packages, {manifest["files"]} files, {manifest["size"] >> 20} MiB
+- {len(manifest["mark"]["dists"])} packages, {manifest["files"]} files, {manifest["size"] >> 20} MiB
 - second boot: at most 0.1 of pip's time on tmpfs and 0.25 on a disk; 0.33 of uv's, 1.0 on a disk
 - until usable at a first boot: at most 0.6 of pip's time
 - on the volume: {packed / manifest["size"]:.2f} of its bytes (at most 0.35)
