@@ -126,6 +126,7 @@ def restore(
             flow = _Unpacking(source, part, name, top)
             stack.enter_context(flow)
             flows.append(flow)
+        tell("restoring the environment")
         _watch(flows, tell)
         for flow, part in zip(flows, parts, strict=True):
             if not flow.ended_well() or flow.why:  # tar only warns of a name that leads outside
