@@ -119,6 +119,20 @@ def test_what_a_person_mends_in_a_running_pod_is_degraded_no_more(place: Place, 
     end(pod, place)
 
 
+def test_a_place_from_which_nothing_can_be_started_is_told(place: Place, boot: Boot) -> None:
+    (place.volume / "requirements.txt").write_text("hello\n")
+    envs = place.folder / "envs"
+    envs.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec,size=64m", "none", envs], check=True)
+    try:
+        pod = boot(WORKSPACE_AGENT_ENVS=str(envs))
+        assert (0, "has 1.0\n") == (pod.wait(), pod.out)
+        assert "(replay.no-exec)" in pod.err
+        wait_until(lambda: not place.started(), "all of it is over")
+    finally:
+        subprocess.run(["umount", "--lazy", envs], check=True)
+
+
 class Index:
     """An index on 127.0.0.1 that takes everything it is asked, and answers only if it *says*."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from workspace_agent.host.lease import Lease
+from workspace_agent.host.room import room
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.host.ticker import Ticker
 from workspace_agent.model.outcome import Blocked, Check, Ok, Todo
@@ -120,7 +121,7 @@ class Replay:
         hidden = self.policy.mode == "isolated"
         return package in own or (not hidden and package in (self.place.baseline() or {}))
 
-    def apply(self, tell: Callable[[str], None]) -> None:
+    def apply(self, tell: Callable[[str], None]) -> Problem | None:
         """Restore or build it, and let programs use it from one moment to the next."""
         self.place.keep_baseline(self.want.base)
         wanted = self.want.key
@@ -131,6 +132,8 @@ class Replay:
         except (AgentError, OSError) as error:
             self.stopgap(tell, stored=slug(error) != pack.HUNG.slug)
             raise
+        is_useful = self.policy.is_in_place or room(self.place.at(wanted)).executable
+        return None if is_useful else replace(_NO_EXEC, where=self.place.top)
 
     def _have(self, tell: Callable[[str], None]) -> None:
         with ExitStack() as stack:
@@ -318,6 +321,14 @@ _NO_PYTHON = Problem(
     "there is no python3 that packages could be added to",
     "PATH leads to none, or to a launcher that alone knows which one it starts",
     "put a python3 on the image's PATH, or set `replay.mode` to `off`",
+)
+
+
+_NO_EXEC = Problem(
+    "replay.no-exec",
+    "no program of the packages can be started, and no compiled module loaded",
+    "they lie on a file system that is mounted `noexec`",
+    "mount one without it, and name it by WORKSPACE_AGENT_ENVS",
 )
 
 
