@@ -17,7 +17,7 @@ from workspace_agent.config.schema import (
     WhenSection,
 )
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.replay import gpu, uvlock  # noqa: F401  (before there is a fake disk)
+from workspace_agent.replay import asked, gpu, uvlock  # noqa: F401  (before there is a fake disk)
 from workspace_agent.replay.mark import Mark
 from workspace_agent.replay.step import Replay
 
