@@ -33,6 +33,24 @@ def test_packages_put_on_the_volume_by_target_are_seen(agent, place, python: Pat
     assert (0, "hand\n") == (started.wait(), started.out)
 
 
+def test_what_a_file_asks_for_is_installed_although_the_volume_has_it(
+    agent, place, python: Path, tmp_path: Path
+) -> None:
+    made, target = tmp_path / "wheels", place.volume / "pip-packages"
+    more = wheels.offline(made)
+    by_target = ("-m", "pip", "install", "-q", "--target", target)
+    one = wheels.wheel(made, "tinyone", "1.0")
+    subprocess.run([python / "bin/python", *by_target, one], check=True)
+    (place.volume / "requirements.txt").write_text("tinyone\n")
+    path = f"{python}/bin:/usr/bin:/bin"
+    (site,) = python.glob("lib/python3*/site-packages")
+    (site / "workspace-agent.pth").write_text(f"{target}\n")  # as the bake leaves it
+    started = agent("python", "-c", "pass", env=place.environ(PATH=path, **more))
+
+    assert 0 == started.wait(), started.err
+    assert list(place.runtime.glob("python/env/lib/*/site-packages/tinyone.py"))
+
+
 def test_those_for_another_python_are_named_and_left_out(agent, place, python: Path) -> None:
     info = place.volume / "pip-packages/numpy-1.dist-info"
     info.mkdir(parents=True)

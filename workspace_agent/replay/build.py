@@ -34,6 +34,12 @@ _TESTS = {"test", "tests"}
 
 _PIP = '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/python" -m pip "$@"\n'
 
+# A .pth line of the image leads to packages on the volume: pip would take them for the image's.
+_BLIND = """import os, sys
+volume = os.environ.get("WORKSPACE_VOLUME") or "\\0"
+sys.path[:] = [one for one in sys.path if not one.startswith(volume + "/")]
+"""
+
 
 @dataclass(frozen=True)
 class Builder:
@@ -231,14 +237,17 @@ class Builder:
             "UV_HTTP_RETRIES": "1",
             "PIP_RETRIES": "1",
             "UV_NO_PROGRESS": "1",
+            "PYTHONPATH": os.path.dirname(self._file("blind/sitecustomize.py")),
         }
+        files.commit(f"{own['PYTHONPATH']}/sitecustomize.py", _BLIND)
         kept = {name: value for name, value in self.env.items() if name not in drop}
         return {**settings.for_uv(kept, self._outer), **kept, **own}
 
     def _file(self, name: str) -> str:
         """Return the path of a file of ours, whose folder is there."""
-        os.makedirs(self.work, 0o700, exist_ok=True)
-        return f"{self.work}/{name}"
+        path = f"{self.work}/{name}"
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        return path
 
     def _clean(self, text: str) -> str:
         return redacted(text, self.secrets)
