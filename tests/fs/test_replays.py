@@ -289,3 +289,16 @@ def test_a_rule_that_names_a_lock_needs_uv(pod: Pod) -> None:
 
     assert pod.step({"uv.lock": ""}, rules=(rule,)) is None
     assert ["replay.unreadable"] == pod.notes
+
+
+@pytest.mark.parametrize(("has_line", "names"), [(True, ["PATH"]), (False, ["PATH", "PYTHONPATH"])])
+def test_packages_on_the_volume_are_not_in_front_of_an_environments(
+    pod: Pod, has_line: bool, names: list[str]
+) -> None:
+    step = pod.step({"requirements.txt": "hello"})
+    recipe = {"set": {}, "prepend": {"PATH": ["/volume/bin"], "PYTHONPATH": ["/volume/pip"]}}
+    assert recipe is replays.wired(recipe, step, has_line), "there is no environment yet"
+    os.makedirs(step.place.top)
+    step.place.use("some")
+
+    assert names == list(replays.wired(recipe, step, has_line)["prepend"])

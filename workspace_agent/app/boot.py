@@ -93,10 +93,20 @@ def use_home(profile: Profile, facts: Facts, home: str) -> tuple[Step, ...]:
 def wiring_steps(profile: Profile, facts: Facts, recipe: Recipe) -> tuple[Step, ...]:
     """Return the steps that make every shell and interpreter see the workspace."""
     runtime = EnvFiles(facts.runtime, recipe, facts.environ)
-    if not facts.system or facts.uid != 0:
+    if not _is_ours(facts):
         return (runtime,)
     wanted = hooks(recipe, facts.environ, facts.runtime or layout.RUNTIME)
     return (runtime, ShellHooks(wanted), PythonPath(facts.python.site, recipe["python"]))
+
+
+def leads_to_packages(facts: Facts, recipe: Recipe) -> bool:
+    """Say whether the image's Python finds packages on the volume by a line of its own."""
+    line = PythonPath(facts.python.site, recipe["python"])
+    return _is_ours(facts) and not isinstance(line.check(), Skip)
+
+
+def _is_ours(facts: Facts) -> bool:
+    return facts.system and facts.uid == 0
 
 
 def script_steps(profile: Profile, facts: Facts, recipe: Recipe) -> tuple[Step, ...]:

@@ -6,7 +6,13 @@ from dataclasses import replace
 from functools import partial
 
 from workspace_agent.app import attempts, late, replays
-from workspace_agent.app.boot import run, script_steps, wiring_steps, workspace_steps
+from workspace_agent.app.boot import (
+    leads_to_packages,
+    run,
+    script_steps,
+    wiring_steps,
+    workspace_steps,
+)
 from workspace_agent.app.late import Late
 from workspace_agent.app.recipes import bare, recipe_for
 from workspace_agent.model.outcome import Report
@@ -94,7 +100,8 @@ class Performance:
         profile, facts = self._opening.profile, self._opening.facts
         if self.packages and not self._dry_run:
             self.packages.stopgap(self._tell)
-        self.recipe = replays.wired(self.recipe, self.packages)
+        has_line = leads_to_packages(facts, self.recipe)
+        self.recipe = replays.wired(self.recipe, self.packages, has_line)
         steps = (*wiring_steps(profile, facts, self.recipe), *replays.kernel(facts, self.packages))
         report = self._go(steps, report, self._tell)
         self._wired(report, self.recipe)

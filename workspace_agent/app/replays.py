@@ -220,12 +220,16 @@ def sites(facts: Facts, place: Place | None) -> list[str]:
     return [one for one in every if one and not os.path.realpath(one).startswith(volume)]
 
 
-def wired(recipe: Recipe, step: Replay | None) -> Recipe:
-    """Return *recipe* leading to the environment of *step*, whatever is in it by then."""
+def wired(recipe: Recipe, step: Replay | None, has_line: bool = False) -> Recipe:
+    """Return *recipe* leading to the environment of *step*, whatever is in it by then.
+
+    Where the image *has_line* that leads to packages on the volume, PYTHONPATH does not: it would
+    have them in front of the environment's.
+    """
     if step is None or step.policy.is_in_place or not step.place.used():
         return recipe
     env = step.place.env
-    paths = recipe["prepend"]
+    paths = {n: p for n, p in recipe["prepend"].items() if n != "PYTHONPATH" or not has_line}
     return {
         **recipe,
         "set": {**recipe["set"], "VIRTUAL_ENV": env},
