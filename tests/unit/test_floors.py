@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "workspace_agent"
 FLOORS = (
     ("model",),
     ("config", "host"),
-    ("checkpoint", "replay", "steps", "supervise", "watch"),
+    ("checkpoint", "replay", "rescue", "steps", "supervise", "watch"),
     ("app",),
     ("cli",),
 )
