@@ -18,6 +18,9 @@ ENVIRONMENTS = "/opt/workspace-env"
 # In the container's own layer: the home that passwd named before we led it to the volume.
 IMAGE_HOME = "/etc/workspace-agent/image-home"
 
+# In the container's own layer: when its first workload was started.
+BEGAN = "/etc/workspace-agent/began"
+
 # On the volume; 0700, since reports name the user's files.
 STATE = ".workspace-agent"
 
@@ -55,6 +58,11 @@ TERMINATION_LOG_BYTES = 4096
 
 # Where the private environment says it is whole; written last.
 VENV_MARKER = "complete"
+
+
+def began(uid: int) -> str:
+    """Return where this layer's first start is noted; only root can write into /etc."""
+    return BEGAN if uid == 0 else f"/var/tmp/workspace-agent-{uid}/began"
 
 
 def state(volume: str) -> str:

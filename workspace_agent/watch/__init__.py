@@ -1,0 +1,1 @@
+"""Floor 2: what is outside the volume, and would be lost."""

@@ -1,0 +1,116 @@
+"""One pass over the container's own layer: a folder at a time, nothing kept, nothing followed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from stat import S_IFDIR
+
+from workspace_agent.host.safe_root import FOLDER, SafeRoot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container, Iterable
+
+    from workspace_agent.watch.layer import Layer
+
+    # Hears of a folder: its path, itself, what is in it but folders, and the folders in it.
+    Visit = Callable[[str, os.stat_result, list[tuple[str, os.stat_result]], list[str]], None]
+
+_KIND = 0o170000
+
+# A longer path is opened in hops; the kernel takes 4095 bytes, a name has 255.
+_HOP = 3800
+
+# Neither means anything: a mount is not of the layer, and what is gone is gone.
+_PASSED = frozenset({errno.EXDEV, errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
+
+
+class Scan:
+    """Goes through *layer* below *root*, and calls *visit* for each folder that is in it.
+
+    *passed* are absolute paths that are not looked at: other mounts, and what is the agent's own.
+    `listed` and `looked` count folders and their entries, `unreadable` what we may not list.
+    """
+
+    def __init__(self, root: SafeRoot, layer: Layer, passed: Collection[str], visit: Visit) -> None:
+        self._root, self._layer, self._visit = root, layer, visit
+        self._passed = passed
+        self._near = {path.rpartition("/")[0] for path in passed}
+        self.listed = self.looked = self.unreadable = 0
+
+    def run(self, tops: Iterable[str] = ("",)) -> None:
+        """Go through *tops*, absolute paths of folders, and all below; "" is the root."""
+        pending = list(tops)
+        while pending:
+            self._folder(pending.pop(), pending)
+
+    def look(self, folders: Iterable[str], known: Container[str]) -> None:
+        """Go through these *folders*, and through those in them that are not *known*."""
+        for path in folders:
+            below: list[str] = []
+            self._folder(path, below)
+            self.run(one for one in below if one not in known)
+
+    def _folder(self, path: str, pending: list[str]) -> None:
+        try:
+            fd = self._open(path[1:])
+        except OSError as error:
+            self._failed(error)
+            return
+        try:
+            found, folders = self._list(fd, path)
+            info = os.fstat(fd)
+        except OSError as error:
+            self._failed(error)
+            return
+        finally:
+            os.close(fd)
+        self._visit(path, info, found, [one.rpartition("/")[2] for one in folders])
+        pending.extend(folders)
+
+    def _list(self, fd: int, path: str) -> tuple[list[tuple[str, os.stat_result]], list[str]]:
+        born = self._layer.born
+        least = born if self._layer.pruned else -1
+        near = path in self._near
+        found, folders, count = [], [], 0
+        with os.scandir(fd) as listing:
+            for entry in listing:
+                count += 1
+                try:
+                    info = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue  # gone since
+                changed = info.st_ctime_ns
+                if info.st_mode & _KIND == S_IFDIR:
+                    if changed < least:
+                        continue
+                    into = f"{path}/{entry.name}"
+                    if not (near and into in self._passed):
+                        folders.append(into)
+                elif changed >= born and not (near and f"{path}/{entry.name}" in self._passed):
+                    found.append((entry.name, info))
+        self.listed += 1
+        self.looked += count
+        return found, folders
+
+    def _open(self, below: str) -> int:
+        raw = os.fsencode(below)
+        if len(raw) < _HOP:
+            return self._root.open(below, FOLDER)
+        cut = raw.rfind(b"/", 0, _HOP)
+        root = self._root.folder(os.fsdecode(raw[:cut]))
+        rest = raw[cut + 1 :]
+        while len(rest) >= _HOP:
+            cut = rest.rfind(b"/", 0, _HOP)
+            with root:
+                inner = root.folder(os.fsdecode(rest[:cut]))
+            root, rest = inner, rest[cut + 1 :]
+        with root:
+            return root.open(os.fsdecode(rest), FOLDER)
+
+    def _failed(self, error: OSError) -> None:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            self.unreadable += 1
+        elif error.errno not in _PASSED:
+            raise error
