@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+from rescued import on_disk, twin  # noqa: F401  (fixtures)
 
 _CALLS = (
     "chmod", "fchmod", "ftruncate", "link", "mkdir", "remove", "rename", "replace", "rmdir",

@@ -28,6 +28,9 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, e
 # Each level of a removal takes a descriptor, and a frame of Python's.
 _DEEP = 100
 
+# The kernel takes 4096 bytes at once, and a character has up to four.
+_LONG = 1000
+
 # How a folder is opened.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -160,7 +163,16 @@ def _beneath(root: int, below: str, flags: int, mode: int) -> int:
     if below.startswith("/") or ".." in below.split("/") or "\0" in below:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), below)
     call = _openat2()
-    return call(root, below, flags, mode) if call else _by_parts(root, below, flags, mode)
+    if call is None:
+        return _by_parts(root, below, flags, mode)
+    cut = below.rfind("/", 0, _LONG) if len(below) > _LONG else -1
+    if cut < 0:
+        return call(root, below, flags, mode)
+    fd = call(root, below[:cut], FOLDER, 0)
+    try:
+        return _beneath(fd, below[cut:].lstrip("/"), flags, mode)
+    finally:
+        os.close(fd)
 
 
 def _by_parts(root: int, below: str, flags: int, mode: int) -> int:

@@ -37,6 +37,8 @@ REPLAY_IN_STATE = "replay"  # Python environments, packed, and what was installe
 CAPTURED_IN = "captured.in"  # there: what was installed by hand, for people to edit
 CAPTURED_LOCK = "captured.lock"  # there: the same, exact
 CAPTURED_JSON = "captured.json"  # there: which lines are ours, what needs what, what else there is
+RESCUE_IN_STATE = "rescue"  # what was written outside the volume, by owner
+RESCUE_WANTED = "wanted"  # there: a boot has something to put back
 
 # Runtime files, each with one writer.
 ENV_SH = "env.sh"  # what shells source

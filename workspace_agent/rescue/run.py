@@ -1,0 +1,184 @@
+"""One life of a container, as lines that are only ever appended."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+
+from workspace_agent.host import files
+from workspace_agent.model import layout
+from workspace_agent.rescue.lines import Back, End, Gone, Header, Left, Saved, Took, encode
+from workspace_agent.rescue.packs import Packs
+from workspace_agent.rescue.store import Content
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from workspace_agent.host.safe_root import SafeRoot
+    from workspace_agent.model.atrisk import Entry
+    from workspace_agent.rescue.lines import Line
+    from workspace_agent.rescue.saving import Outcome
+    from workspace_agent.rescue.store import Store
+
+# A run has this many lines written at once.
+_AT_ONCE = 256
+
+# A data file of which less than this part is of use is written anew.
+_LIVE = 0.25
+
+
+class Run:
+    """The run *name* of *store*; *own* is what it says, *known* what the chain says with it.
+
+    Nothing is written before there is something to write. Methods that write raise OSError when
+    the volume refuses; what was written before stays valid.
+    """
+
+    def __init__(
+        self, store: Store, name: str, header: Header, min_free: int = 0, most: int = 0
+    ) -> None:
+        self.store, self.name, self.header = store, name, header
+        self.min_free, self.most = min_free, most
+        self.own = store.read(name) if name in store.runs() else Content()
+        self.known = store.chain()
+        self.packs = Packs(store.data, name)
+        self.firsts: dict[tuple[int, int], Saved] = {}  # of hard links: by device and inode
+        self._fd = -1
+        self._is_cut = False
+        self._outdated = True  # some of a data file may be of no use
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.packs.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def save(
+        self,
+        top: SafeRoot,
+        entries: Sequence[Entry],
+        *,
+        until: float | None = None,
+        rate: float = 0,
+        refuse: Mapping[str, str] | None = None,
+        is_written: Callable[[str], bool] = lambda _: False,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> Outcome:
+        """Save *entries* of the container's root *top*, in this order.
+
+        *until* is a monotonic time, *rate* at most so many bytes a second, *refuse* kinds that
+        are not saved and why, *is_written* says whether some process writes a file just now.
+        Never raises for a volume that refuses: the outcome has the problem.
+        """
+        from workspace_agent.rescue.saving import Saving
+
+        return Saving(self, top, until, rate, refuse or {}, is_written, tell).all(entries)
+
+    def gone(self, paths: Collection[str]) -> None:
+        """Note that the user removed *paths*, so that they stay away."""
+        self.write([Gone(path) for path in paths if path in self.known.saved])
+
+    def left(self, entries: Iterable[tuple[Entry, str]]) -> None:
+        """Note what was seen and not saved, and why, unless that is known."""
+        lines = (Left(entry.path, entry.kind, entry.size, why) for entry, why in entries)
+        self.write([one for one in lines if self.own.left.get(one.path) != one])
+
+    def carry(self, lines: Content) -> None:
+        """Copy lines of earlier runs, whose bytes stay where they are."""
+        rest = [one for path, one in lines.saved.items() if path not in self.own.saved
+                and path not in self.own.gone]  # fmt: skip
+        self.write(rest)
+        self.write([Back(one.path, "undone") for one in rest if one.path in lines.undone])
+
+    def back(self, lines: Sequence[Back]) -> None:
+        """Note what is about to be put back."""
+        self.write(lines)
+
+    def took(self) -> None:
+        """Note that from here on this run alone counts."""
+        self.write([Took()])
+
+    def end(self, reason: str) -> None:
+        """Note that the run ended in good order."""
+        self.write([End(reason)])
+
+    def write(self, lines: Sequence[Line]) -> None:
+        """Append *lines*, durably; the bytes that they name are durable already."""
+        rest = iter(lines)
+        while part := list(islice(rest, _AT_ONCE)):
+            text = b"".join(map(encode, part))
+            fd = self._opened()
+            cut, self._is_cut = self._is_cut, True
+            files.write_all(fd, b"\n" + text if cut else text)
+            os.fsync(fd)
+            self._is_cut = False
+            for line in part:
+                self._outdated |= isinstance(line, Gone | Saved) and line.path in self.own.saved
+                self.own.add(line)
+                self.known.add(line)
+
+    def _opened(self) -> int:
+        if self._fd < 0:
+            # Whoever has nothing but this marker to go by must not find lines without it.
+            self.store.top.create(layout.RESCUE_WANTED, "", durable=True)
+            self._fd = self.store.open_run(self.name)
+            if os.fstat(self._fd).st_size == 0:
+                files.write_all(self._fd, encode(self.header))
+            files.sync_dir("", self.store.lines.fd)
+        return self._fd
+
+    def compact(self) -> None:
+        """Move what is of use out of this run's data files of which little is, and remove those.
+
+        Only in the newest run: a later one may need what this one does not. Where the volume
+        refuses, all stays.
+        """
+        if not self._outdated or self.store.runs()[-1:] != [self.name]:
+            return
+        self._outdated = False
+        self.firsts.clear()
+        live: dict[str, dict[int, list[Saved]]] = {}
+        for one in self.own.saved.values():
+            live.setdefault(one.file, {}).setdefault(one.at, []).append(one)
+        # The lines of these are not to be written again.
+        fixed = {back.old.file for back in self.own.backs.values() if back.old}
+        try:
+            for name in self.store.data.names():
+                info = self.store.data.look(name)
+                ours = name.startswith(f"{self.name}-") and name not in (*fixed, self.packs.name)
+                found = live.get(name, {})
+                of_use = sum(same[0].stored for same in found.values())
+                if ours and info and of_use < info.st_size * _LIVE and self._move(found):
+                    self.packs.drop(name)
+        except OSError:
+            self.packs.close()
+
+    def _move(self, found: Mapping[int, Sequence[Saved]]) -> bool:
+        """Give lines their bytes in another file; says whether all of them have them."""
+        lines: list[Saved] = []
+        for same in found.values():
+            data = self.bytes_of(same[0])
+            if data is None:
+                return False
+            file, at = self.packs.put(data)
+            lines += [replace(one, file=file, at=at) for one in same]
+        self.packs.sync()
+        self.write(lines)
+        return True
+
+    def bytes_of(self, saved: Saved) -> bytes | None:
+        """Return the stored bytes of something small; None where they are not there."""
+        with suppress(OSError):
+            fd = self.store.data.open(saved.file, os.O_RDONLY)
+            try:
+                os.lseek(fd, saved.at, os.SEEK_SET)
+                data = os.read(fd, saved.stored)
+            finally:
+                os.close(fd)
+            return data if len(data) == saved.stored else None
+        return None

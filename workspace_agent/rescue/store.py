@@ -1,0 +1,207 @@
+"""What was saved, on the volume: for each owner its runs, and the bytes that their lines name.
+
+<state>/rescue/wanted                           some owner has something to put back
+<state>/rescue/<owner>/runs/<run>.jsonl         one for each life of a container; append-only
+<state>/rescue/<owner>/data/<run>-<number>      bytes of many small files, or of a large one
+
+Bytes are durable before the lines that name them. One process at a time writes a run.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from workspace_agent.host.safe_root import SafeRoot
+from workspace_agent.model import layout
+from workspace_agent.rescue.lines import (
+    LONGEST,
+    MOST,
+    RUN,
+    SCHEMA,
+    Back,
+    End,
+    Gone,
+    Header,
+    Left,
+    Saved,
+    Took,
+    decode,
+)  # fmt: skip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workspace_agent.rescue.lines import Line
+    from workspace_agent.rescue.run import Run
+
+_LINES = ".jsonl"
+
+
+@dataclass
+class Content:
+    """What lines add up to: the newest for each path counts.
+
+    *undone* are paths that the user took back once. *unread* lines could not be read. *known* is
+    False for a run of a newer agent.
+    """
+
+    header: Header = field(default_factory=Header)
+    saved: dict[str, Saved] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    backs: dict[str, Back] = field(default_factory=dict)
+    left: dict[str, Left] = field(default_factory=dict)
+    undone: set[str] = field(default_factory=set)
+    took: bool = False
+    end: str = ""
+    unread: int = 0
+    known: bool = True
+
+    def add(self, line: Line) -> None:
+        """Take the next *line* into account."""
+        if isinstance(line, Saved):
+            self.saved[line.path] = line
+            for other in (self.gone, self.undone):
+                other.discard(line.path)
+            self.left.pop(line.path, None)
+        elif isinstance(line, Gone):
+            self.saved.pop(line.path, None)
+            self.gone.add(line.path)
+        elif isinstance(line, Back):
+            self.backs[line.path] = line
+            (self.undone.add if line.how == "undone" else self.undone.discard)(line.path)
+        elif isinstance(line, Left):
+            self.left[line.path] = line
+        elif isinstance(line, Took):
+            self.took = True
+        elif isinstance(line, End):
+            self.end = line.reason
+        else:
+            self.header, self.known = line, line.schema == SCHEMA
+
+    def over(self, newer: Content) -> None:
+        """Lay the lines of a *newer* run over these."""
+        for path in newer.gone:
+            self.saved.pop(path, None)
+        self.saved |= newer.saved
+        self.gone = (self.gone - newer.saved.keys()) | newer.gone
+        self.undone = (self.undone - newer.saved.keys()) | newer.undone
+        self.left |= newer.left
+
+    def named(self) -> set[str]:
+        """Return the data files that it needs."""
+        olds = (back.old for back in self.backs.values() if back.old)
+        return {one.file for one in (*self.saved.values(), *olds) if one.file}
+
+
+@dataclass(frozen=True)
+class Store:
+    """What was saved for one owner; *top* is the folder of all owners."""
+
+    top: SafeRoot
+    lines: SafeRoot
+    data: SafeRoot
+
+    def runs(self) -> list[str]:
+        """List the runs, the newest last."""
+        names = (name.removesuffix(_LINES) for name in self.lines.names() if name.endswith(_LINES))
+        return sorted(name for name in names if RUN.fullmatch(name))
+
+    def read(self, run: str) -> Content:
+        """Return what *run* says; raises OSError where it cannot be read."""
+        found = Content()
+        with os.fdopen(self.lines.open(run + _LINES, os.O_RDONLY), "rb") as file:
+            for _ in range(MOST):
+                text = file.readline(LONGEST + 1)
+                if not text:
+                    break
+                line = decode(text) if text.endswith(b"\n") else None
+                if line:
+                    found.add(line)
+                else:
+                    found.unread += 1
+                while text and not text.endswith(b"\n"):
+                    text = file.readline(LONGEST)
+        return found if found.known else Content(known=False)
+
+    def chain(self) -> Content:
+        """Return what a boot looks at: the newest run, and older ones down to one that took all."""
+        parts: list[Content] = []
+        for run in reversed(self.runs()):
+            parts.append(self.read(run))
+            if parts[-1].took:
+                break
+        found = Content(known=all(part.known for part in parts))
+        for part in reversed(parts):
+            found.over(part)
+        return found
+
+    def begin(self, run: str, header: Header, *, min_free: int = 0, most: int = 0) -> Run:
+        """Begin *run*, or go on with it.
+
+        Nothing is saved that leaves less than *min_free* bytes on the volume, or makes the
+        owner's files more than *most* bytes, if that is given.
+        """
+        from workspace_agent.rescue.run import Run  # sqlite, hashes: a look needs none of it
+
+        return Run(self, run, header, min_free, most)
+
+    def open_run(self, run: str) -> int:
+        """Open *run* for more lines, and end one that was cut off."""
+        fd = self.lines.open(run + _LINES, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        end = os.lseek(fd, 0, os.SEEK_END)
+        if end:
+            os.lseek(fd, end - 1, os.SEEK_SET)
+            if os.read(fd, 1) != b"\n":
+                os.write(fd, b"\n")
+        return fd
+
+    def used(self) -> int:
+        """Return how many bytes the owner's files take."""
+        found = ((root, name) for root in (self.lines, self.data) for name in root.names())
+        return sum(info.st_blocks * 512 for root, name in found if (info := root.look(name)))
+
+    def prune(self, keep: int = 3) -> list[str]:
+        """Remove runs that a boot has looked at, but the newest *keep*, and bytes nobody names.
+
+        Returns what went. Raises OSError where a run cannot be read: what it names stays.
+        """
+        runs = self.runs()
+        read = {run: self.read(run) for run in runs}
+        if not all(content.known for content in read.values()):
+            return []
+        took = max((n for n, run in enumerate(runs) if read[run].took), default=0)
+        old = runs[: min(took, max(0, len(runs) - keep))]
+        named = set[str]().union(*(read[run].named() for run in runs if run not in old))
+        for run in old:
+            self.lines.remove(run + _LINES)
+        # What the newest run does not name may be about to be.
+        spare = [
+            name for name in self.data.names()
+            if name not in named and runs and not name.startswith(f"{runs[-1]}-")
+        ]  # fmt: skip
+        for name in spare:
+            self.data.remove(name)
+        return old + spare
+
+
+@contextmanager
+def opened(volume: str, owner: str, *, make: bool = False) -> Iterator[Store]:
+    """Open the store of *owner* on *volume*; raises OSError where there is none to be opened."""
+    mode = 0o700 if make else None
+    with (
+        SafeRoot.at(volume) as root,
+        root.folder(f"{layout.STATE}/{layout.RESCUE_IN_STATE}", mode) as top,
+        top.folder(f"{_name(owner)}/runs", mode) as lines,
+        top.folder(f"{_name(owner)}/data", mode) as data,
+    ):
+        yield Store(top, lines, data)
+
+
+def _name(owner: str) -> str:
+    """Return the name of the owner's folder: another one for each owner."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else f"%{ord(c):x}%"
+                   for c in owner)  # fmt: skip
+    return f"%{safe}" if safe in ("", ".", "..", layout.RESCUE_WANTED) else safe
