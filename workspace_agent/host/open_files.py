@@ -29,9 +29,9 @@ def writing(pids: Iterable[int], wanted: Callable[[str], bool]) -> Iterator[tupl
     Only those whose path is *wanted*; the others are not touched: they may be on a hung volume.
     """
     for pid in pids:
-        with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as links:
-            for link in links:
-                if path := _written(pid, link, wanted):
+        with suppress(OSError):
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                if path := _written(f"/proc/{pid}", name, wanted):
                     yield path, pid
 
 
@@ -54,20 +54,21 @@ def details(pid: int) -> tuple[int, Mapping[str, str] | None]:
         return 0, None
 
 
-def _written(pid: int, link: os.DirEntry[str], wanted: Callable[[str], bool]) -> str:
-    """Return the path that the file of *link* has, if it is open for writing and still there."""
+def _written(process: str, name: str, wanted: Callable[[str], bool]) -> str:
+    """Return the path of the file number *name*, if it is open for writing and still there."""
     try:
-        # Linux gives the link the file's rights: most are out after one call.
-        if not link.stat(follow_symlinks=False).st_mode & stat.S_IWUSR:
-            return ""
-        path = os.readlink(link.path)
+        link = f"{process}/fd/{name}"
+        path = os.readlink(link)
         if not path.startswith("/") or not wanted(path):
             return ""
-        info = os.stat(link.path)
+        # Linux gives the link the rights that the file was opened with; gVisor gives it all.
+        if not os.lstat(link).st_mode & stat.S_IWUSR:
+            return ""
+        info = os.stat(link)
         # Another container's process of the same pod has the same path for another file.
         if not stat.S_ISREG(info.st_mode) or not os.path.samestat(info, os.lstat(path)):
             return ""
-        lines = (files.read(f"/proc/{pid}/fdinfo/{link.name}") or b"").split(b"\n")
+        lines = (files.read(f"{process}/fdinfo/{name}") or b"").split(b"\n")
         flags = next(int(line[6:], 8) for line in lines if line.startswith(b"flags:"))
         return path if flags & (os.O_WRONLY | os.O_RDWR) else ""
     except (OSError, StopIteration, ValueError):

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 OBSERVED, INFERRED, UNKNOWN = "observed", "inferred", "unknown"
 
-# Looks a second: quietly, and for a while after a ring. A file that is open for 0.3 s is seen at
-# 10 Hz; but never more than one part in fifty of a core goes into it.
-_QUIET, _QUICK, _QUICK_FOR, _REST = 1.0, 0.1, 5.0, 50
+# The pause between two looks, and for a while after a ring: at 10 Hz a file that is open for 0.3 s
+# is seen. Each is stretched to so many times what a look takes: half a percent of a core, and two.
+_QUIET, _QUICK, _QUICK_FOR = (1.0, 200), (0.1, 50), 5.0
 
 # What is remembered: files with their writers; installers that have lived, and environments.
 _MOST_FILES, _MOST_SPANS = 10_000, 500
@@ -104,8 +104,8 @@ class Sampler:
     def due(self) -> float:
         """Return in how many seconds the next look is due."""
         now = time.monotonic()
-        pause = _QUICK if now < self._quick_until else _QUIET
-        return max(0.0, self._ended + max(pause, self._cost * _REST) - now)
+        pause, times = _QUICK if now < self._quick_until else _QUIET
+        return max(0.0, self._ended + max(pause, self._cost * times) - now)
 
     def sample(self) -> None:
         """Look once."""
