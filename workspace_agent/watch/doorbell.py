@@ -38,7 +38,7 @@ _STORM = 20_000
 _CLOSED, _CREATED, _MOVED_TO, _DELETED = 0x08, 0x0100, 0x80, 0x0200
 _ENDED, _FOLDER = 0x0400 | 0x8000, 0x40000000
 
-# A pause after a small read: the kernel's queue gathers meanwhile, and 100,000 files cost a tenth.
+# A pause after a small read: the queue gathers meanwhile, and 100,000 files cost a sixth.
 _BREATH, _SMALL = 0.05, 40_000
 
 _GROWN = "too many folders to watch"
