@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,8 @@ def _as_linux(fake: Callable[..., int]) -> Callable[..., int]:
     def opened(path: str, flags: int, mode: int = 0o777, **more: int) -> int:
         if flags & os.O_EXCL:
             flags &= ~os.O_NOFOLLOW
-        if os.path.exists(path):
-            mode = stat.S_IMODE(os.stat(path).st_mode)
+        with suppress(OSError):
+            mode = stat.S_IMODE(os.stat(path, dir_fd=more.get("dir_fd")).st_mode)
         return fake(path, flags, mode, **more)
 
     return opened

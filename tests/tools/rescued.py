@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,24 @@ from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.atrisk import Entry
 from workspace_agent.rescue.back import PutBack
 from workspace_agent.rescue.lines import Header
-from workspace_agent.rescue.saving import Outcome
+from workspace_agent.rescue.run import Run
+from workspace_agent.rescue.saving import Limits, Outcome
 from workspace_agent.rescue.store import Content, opened
 
 RUNS = [f"2026010{n}T000000Z-b00t{n}" for n in range(1, 10)]
+
+
+@dataclass
+class Saver:
+    """What saves things of a world."""
+
+    world: World
+    run: Run
+    top: SafeRoot
+
+    def __call__(self, *entries: Entry | str, **limits: object) -> Outcome:
+        found = [self.world.entry(one) if isinstance(one, str) else one for one in entries]
+        return self.run.save(self.top, found, Limits(**limits))
 
 
 @pytest.fixture
@@ -43,11 +59,14 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.top, self.volume = root / "container", root / "volume"
-        self.top.mkdir()
+        self.top.mkdir(parents=True)
         self.volume.mkdir()
 
-    def entry(self, path: str, kind: str = "code", value: int = 90, **more: object) -> Entry:
-        return replace(Entry.of(path, kind, value, os.lstat(f"{self.top}{path}")), **more)
+    def entry(self, path: str, kind: str = "code", value: int = 90) -> Entry:
+        return Entry.of(path, kind, value, os.lstat(f"{self.top}{path}"))
+
+    def entry_of(self, path: Path) -> Entry:
+        return self.entry(str(path)[len(str(self.top)) :])
 
     def write(self, path: str, content: bytes | str = b"x") -> Path:
         at = Path(f"{self.top}{path}")
@@ -55,16 +74,66 @@ class World:
         at.write_bytes(content.encode() if isinstance(content, str) else content)
         return at
 
-    def save(self, *entries: Entry | str, run: str = RUNS[0], image: str = "i", **more: object
-             ) -> Outcome:  # fmt: skip
-        found = [self.entry(one) if isinstance(one, str) else one for one in entries]
-        limits = {name: more.pop(name) for name in ("min_free", "most") if name in more}
+    def deep(self, name: str, levels: int, content: bytes) -> Entry:
+        """Make a file that no one path leads to."""
+        fd = os.open(self.top, os.O_RDONLY)
+        for _ in range(levels):
+            os.mkdir(name, dir_fd=fd)
+            inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        file = os.open("file", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=fd)
+        os.write(file, content)
+        info = os.fstat(file)
+        os.close(file)
+        os.close(fd)
+        return Entry.of("/" + f"{name}/" * levels + "file", "code", 90, info)
+
+    @contextmanager
+    def running(self, run: str = RUNS[0], image: str = "i", owner: str = "me", **limits: int
+                ) -> Iterator[Saver]:  # fmt: skip
+        """Run an agent: the result saves, and has the run."""
         with (
-            opened(str(self.volume), "me", make=True) as store,
+            opened(str(self.volume), owner, make=True) as store,
             SafeRoot.at(str(self.top)) as top,
             store.begin(run, Header(image=image), **limits) as writing,
         ):
-            return writing.save(top, found, **more)
+            yield Saver(self, writing, top)
+
+    def save(self, *entries: Entry | str, **more: object) -> Outcome:
+        mine = {n: more.pop(n) for n in ("run", "image", "owner", "min_free", "most") if n in more}
+        with self.running(**mine) as save:
+            return save(*entries, **more)
+
+    def take(self, run: str) -> None:
+        with self.running(run) as save:
+            save.run.took()
+
+    def runs(self) -> list[str]:
+        try:
+            with opened(str(self.volume), "me") as store:
+                return store.runs()
+        except FileNotFoundError:
+            return []
+
+    def read(self, run: str = RUNS[0]) -> Content:
+        with opened(str(self.volume), "me") as store:
+            return store.read(run)
+
+    def prune(self, keep: int) -> list[str]:
+        with opened(str(self.volume), "me") as store:
+            return store.prune(keep)
+
+    def files(self, part: str = "") -> list[Path]:
+        """List the files of what is saved."""
+        top = self.volume / ".workspace-agent/rescue"
+        return sorted(p for p in (top / "me" / part if part else top).rglob("*") if p.is_file())
+
+    def data(self) -> list[str]:
+        return [path.name for path in self.files("data")]
+
+    def stored(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.files()}
 
     def step(self, run: str = RUNS[1], **more: object) -> PutBack:
         usual = {"header": Header(image="i"), "untouched": lambda _: False, "root": str(self.top)}

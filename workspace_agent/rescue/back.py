@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 
 from workspace_agent.host.safe_root import FOLDER as OPEN_FOLDER
 from workspace_agent.host.safe_root import SafeRoot
-from workspace_agent.model.atrisk import Entry
 from workspace_agent.model.outcome import Check, Ok, Todo
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import counted, size
@@ -24,6 +23,8 @@ from workspace_agent.rescue.put import (
     put,
     remember,
 )  # fmt: skip
+from workspace_agent.rescue.reading import LeftError
+from workspace_agent.rescue.saving import Limits, Saving
 from workspace_agent.rescue.store import Content, opened
 
 TYPE_CHECKING = False
@@ -108,6 +109,43 @@ class PutBack:
             putting.all(chosen, None)
             return putting
 
+    def undo(self) -> list[tuple[str, Verdict]]:
+        """Take back what this life put back, as far as it is still as it was put.
+
+        It stays on the volume, and no boot puts it back by itself. Raises OSError where nothing
+        was ever saved.
+        """
+        with (
+            opened(self.volume, self.owner) as store,
+            SafeRoot.at(self.root) as top,
+            store.begin(self.run, self.header) as writing,
+        ):
+            # What is in a folder comes before it.
+            backs = sorted(writing.own.backs.values(), key=lambda back: -back.path.count("/"))
+            writing.write([replace(back, how="undone") for back in backs])
+            return [(back.path, _undone(store, top, writing, back)) for back in backs]
+
+
+def _undone(store: Store, top: SafeRoot, run: Run, back: Back) -> Verdict:
+    saved, at = run.own.saved.get(back.path), back.at or back.path
+    above, _, name = at[1:].rpartition("/")
+    try:
+        here, info = compared(top, at, saved, lambda _: False) if saved else (OTHER, None)
+        if saved is None or here != SAME:
+            return Verdict("left", "it is not as it was put back" if here == OTHER else here)
+        with top.folder(above) as folder:
+            if saved.type == FOLDER:
+                os.rmdir(name, dir_fd=folder.fd)
+            elif back.old:
+                put(store.data, folder, name, back.old, info)
+            else:
+                os.unlink(name, dir_fd=folder.fd)
+    except DamagedError:
+        return Verdict("left", "the image's version can no longer be read")
+    except (OSError, TakenError) as error:
+        return Verdict("left", getattr(error, "strerror", "") or "it changed just now")
+    return Verdict("undone", "")
+
 
 @dataclass
 class Putting:
@@ -178,24 +216,16 @@ class Putting:
             old = None
             if verdict.how == "replaced":
                 try:
-                    old = self._kept(saved)
-                except (OSError, ValueError) as error:
+                    keeping = Saving(self.run, self.top, Limits(), self.tell)
+                    old = keeping.bytes_of(saved.path, saved.kind)  # the image's, for an `undo`
+                except (OSError, LeftError) as error:
                     self.done.append((saved.path, Verdict("refused", str(error))))
                     continue
             notes.append(Back(saved.path, verdict.how, at if at != saved.path else "", old))
             sure.append((saved, verdict, at))
         if self.journal:
-            self.run.back(notes)
+            self.run.write(notes)
         return sure
-
-    def _kept(self, saved: Saved) -> Saved:
-        """Store the image's own version, for whoever wants it back."""
-        from workspace_agent.rescue.saving import keeping
-
-        info = self.top.look(saved.path[1:])
-        if info is None:
-            raise ValueError("it went away")
-        return keeping(self.run, self.top, Entry.of(saved.path, saved.kind, 0, info))
 
     def _act(self, saved: Saved, verdict: Verdict, at: str) -> None:
         try:

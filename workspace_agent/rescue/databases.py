@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _MAGIC = b"SQLite format 3\0"
 _PARTS = ("-wal", "-shm", "-journal")
 
-# Up to here in memory, above it into its file on the volume.
-IN_MEMORY = 64 << 20
-
 # Whoever writes to a database waits so long for others, by default.
 _SECS = 5.0
 _PAGES = 1024
@@ -36,15 +33,14 @@ def is_one(fd: int) -> bool:
 
 def is_part(top: SafeRoot, path: str) -> bool:
     """Say whether *path* belongs to the database beside it."""
-    for suffix in _PARTS:
-        if path.endswith(suffix):
-            found = top.look(path[1:].removesuffix(suffix))
-            with suppress(OSError):
-                fd = top.open(path[1:].removesuffix(suffix), os.O_RDONLY)
-                try:
-                    return found is not None and is_one(fd)
-                finally:
-                    os.close(fd)
+    base = path[1:].rpartition("-")[0]
+    if path.endswith(_PARTS):
+        with suppress(OSError):
+            fd = top.open(base, os.O_RDONLY)
+            try:
+                return is_one(fd)
+            finally:
+                os.close(fd)
     return False
 
 
@@ -57,60 +53,44 @@ def log(top: SafeRoot, path: str) -> tuple[int, int]:
     return 0, 0
 
 
-def copied(top: SafeRoot, path: str, fd: int, until: float | None, place: str = "") -> bytes:
-    """Return the database *path*, open as *fd*, as one file; or write it to *place*.
+def copy(top: SafeRoot, path: str, fd: int, place: str, until: float | None) -> None:
+    """Copy the database *path*, open as *fd*, to the file *place*; raises LeftError.
 
-    Raises LeftError. Nobody may close a descriptor of the file meanwhile, *fd* included: that
-    would end SQLite's locks.
+    Nobody may close a descriptor of the database meanwhile: that would end SQLite's locks.
     """
     try:
-        import sqlite3
+        from sqlite3 import Error
     except ImportError as error:
-        raise LeftError("this Python has no sqlite3 to copy it with") from error
+        raise LeftError("this Python has no sqlite3 to copy its database with") from error
 
-    end = monotonic() + _SECS if until is None else min(until, monotonic() + _SECS)
     above, _, name = path[1:].rpartition("/")
     # One with a log that nobody has open would get new files beside it.
     is_still = os.pread(fd, 1, 18) == b"\2" and top.look(f"{path[1:]}-wal") is None
     before = os.fstat(fd)
+    end = min(until or monotonic() + _SECS, monotonic() + _SECS)
     try:
-        with (
-            top.folder(above) as folder,
-            closing(
-                _connected(
-                    f"/proc/self/fd/{folder.fd}/{name}", "immutable=1" if is_still else "mode=ro"
-                )
-            ) as source,
-            closing(_connected(place or ":memory:", "nolock=1")) as copy,
-        ):
-            data = _backup(source, copy, fd, end, in_memory=not place)
-    except sqlite3.Error as error:
+        with top.folder(above) as folder:
+            where = f"/proc/self/fd/{folder.fd}/{name}"
+            source = _connected(where, "immutable=1" if is_still else "mode=ro")
+            with closing(source), closing(_connected(place, "nolock=1")) as target:
+                _backup(source, target, fd, end)
+    except Error as error:
         raise LeftError(f"its database could not be copied: {error}") from error
-    if is_still and (is_torn(before, os.fstat(fd), "") or log(top, path)[0]):
+    if is_still and (is_torn(before, os.fstat(fd)) or log(top, path)[0]):
         raise LeftError("its database was opened while it was copied")
-    return data
 
 
-def _backup(
-    source: sqlite3.Connection, copy: sqlite3.Connection, fd: int, end: float, *, in_memory: bool
-) -> bytes:
+def _backup(source: sqlite3.Connection, target: sqlite3.Connection, fd: int, end: float) -> None:
     def progress(*_: int) -> None:
         if monotonic() >= end:
             raise LeftError("its database is too busy, or too large, for the time there is")
 
     source.execute("BEGIN")
     source.execute("SELECT count(*) FROM sqlite_master").fetchone()  # one moment, for all pages
-    _same_file(fd)
-    copy.execute("PRAGMA synchronous=OFF")
-    if not in_memory:
-        copy.execute("PRAGMA journal_mode=OFF")
-    source.backup(copy, pages=_PAGES, progress=progress, sleep=0.01)
-    source.execute("ROLLBACK")
-    if not in_memory:
-        return b""
-    if not hasattr(copy, "serialize"):
-        raise LeftError("copying its database takes Python 3.11")
-    return bytes(copy.serialize())
+    _must_have_open(fd)
+    for setting in ("synchronous", "journal_mode"):
+        target.execute(f"PRAGMA {setting}=OFF")
+    source.backup(target, pages=_PAGES, progress=progress, sleep=0.01)
 
 
 def _connected(path: str, mode: str) -> sqlite3.Connection:
@@ -121,12 +101,10 @@ def _connected(path: str, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)
 
 
-def _same_file(fd: int) -> None:
-    """Raise LeftError unless SQLite has the file *fd* open: the name may lead elsewhere by now."""
-    ours = os.fstat(fd)
+def _must_have_open(fd: int) -> None:
+    """Raise LeftError unless SQLite has the file *fd* open: names may lead elsewhere by now."""
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
-            found = os.stat(int(name))
-            if int(name) != fd and os.path.samestat(ours, found):
+            if int(name) != fd and os.path.sameopenfile(int(name), fd):
                 return
     raise LeftError("its name led to another file")

@@ -31,6 +31,10 @@ FILE, LINK, FOLDER = "f", "l", "d"
 HOWS = ("restored", "replaced", "beside", "undone")
 
 _SIZES, _IDS, _TIMES = range(1 << 62), range((1 << 32) - 1), range(-(1 << 62), 1 << 62)
+_NUMBERS = {
+    "mode": range(1 << 16), "uid": _IDS, "gid": _IDS, "size": _SIZES, "mtime_ns": _TIMES,
+    "at": _SIZES, "stored": _SIZES,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +94,15 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Gone:
-    """The user removed *path*: it must not come back."""
+class Mark:
+    """`gone`: the user removed the path *text*, which must not come back.
 
-    path: str
+    `took`: all that runs before say has been looked at. `end`: the run ended in good order, *text*
+    is why.
+    """
 
-
-@dataclass(frozen=True)
-class Took:
-    """Everything of the runs before has been looked at."""
-
-
-@dataclass(frozen=True)
-class End:
-    """The run was ended in good order."""
-
-    reason: str
+    word: str
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,39 +115,35 @@ class Header:
     schema: int = SCHEMA
 
 
-Line = Saved | Back | Left | Gone | Took | End | Header
+Line = Saved | Back | Left | Mark | Header
 
 
 def encode(line: Line) -> bytes:
     """Return the text of *line*, with its end."""
-    if isinstance(line, Gone):
-        found: object = {"gone": _shown(line.path)}
-    elif isinstance(line, Took):
-        found = {"took": []}
-    elif isinstance(line, End):
-        found = {"end": line.reason}
-    elif isinstance(line, Header):
-        found = {name: getattr(line, name) for name in ("schema", "began", "image", "host")}
-    elif isinstance(line, Left):
-        words = {"kind": line.kind, "size": line.size, "why": line.why}
-        found = {"left": _shown(line.path), **words}
-    elif isinstance(line, Back):
-        old = {"old": _fields(line.old)} if line.old else {}
-        at = {"at": _shown(line.at)} if line.at else {}
-        found = {"back": _shown(line.path), "how": line.how, **at, **old}
-    else:
+    if isinstance(line, Saved):
         found = _fields(line)
+    elif isinstance(line, Mark):
+        found = {line.word: _shown(line.text)}
+    elif isinstance(line, Left):
+        found = {"left": _shown(line.path), **{name: getattr(line, name) for name in _LEFT}}
+    elif isinstance(line, Back):
+        found = {"back": _shown(line.path), "how": line.how, "at": _shown(line.at)}
+        found |= {"old": _fields(line.old)} if line.old else {}
+    else:
+        found = {name: getattr(line, name) for name in ("schema", "began", "image", "host")}
     return dumps(found).encode() + b"\n"
+
+
+_LEFT = ("kind", "size", "why")
 
 
 def decode(text: bytes) -> Line | None:
     """Return what *text* says, or None; never raises."""
     if len(text) > LONGEST:
         return None
-    found = table(text)
     try:
-        return _decoded(found)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return _decoded(table(text))
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
@@ -158,19 +151,17 @@ def _decoded(found: dict[str, Any]) -> Line:
     if "path" in found:
         return _saved(found)
     if "gone" in found:
-        return Gone(clean(found["gone"]))
-    if "took" in found:
-        return Took()
+        return Mark("gone", clean(found["gone"]))
+    for word in ("took", "end"):
+        if word in found:
+            return Mark(word, _word(found[word]))
     if "left" in found:
-        words = (_word(found["kind"]), _number(found["size"], _SIZES), _word(found["why"]))
-        return Left(clean(found["left"]), *words)
+        size = _number(found["size"], _SIZES)
+        return Left(clean(found["left"]), _word(found["kind"]), size, _word(found["why"]))
     if "back" in found:
         _must(found["how"] in HOWS)
-        old, at = found.get("old"), found.get("at")
-        places = clean(found["back"]), found["how"], clean(at) if at else ""
-        return Back(*places, _saved(old) if old else None)
-    if "end" in found:
-        return End(_word(found["end"]))
+        old, at = found.get("old"), found["at"] and clean(found["at"])
+        return Back(clean(found["back"]), found["how"], at, _saved(old) if old else None)
     began, image, host = (_word(found.get(name, "")) for name in ("began", "image", "host"))
     return Header(began, image, host, _number(found["schema"], _SIZES))
 
@@ -191,24 +182,25 @@ _USUAL = {name: one.default for name, one in _FIELDS.items() if name != "path"}
 
 def _saved(found: Mapping[str, Any]) -> Saved:
     _must(set(found) <= set(_FIELDS))
-    kind = found["type"]
+    kind, usual = found["type"], {**_USUAL, **found}
     _must(kind in (FILE, LINK, FOLDER))
-    hard, to = found.get("hard", ""), found.get("to", "")
-    made = Saved(
-        clean(found["path"]), kind,
+    for name, among in _NUMBERS.items():
+        _number(usual[name], among)
+    for name in ("kind", "sha256", "file", "image"):
+        _word(usual[name])
+    _must(usual["added"] in (None, True, False) and usual["torn"] in (True, False))
+    _must(usual["backup"] in (True, False))
+    usual |= {
+        "path": clean(found["path"]),
         # No set-id bits; the sticky bit is for folders.
-        _number(found["mode"], range(1 << 16)) & (0o1777 if kind == FOLDER else 0o777),
-        _number(found["uid"], _IDS), _number(found["gid"], _IDS),
-        _number(found["size"], _SIZES), _number(found["mtime_ns"], _TIMES),
-        _word(found.get("kind", "")), _flag(found.get("added")), _word(found.get("sha256", "")),
-        _word(found.get("file", "")), _number(found.get("at", 0), _SIZES),
-        _number(found.get("stored", 0), _SIZES), _extents(found), _text(to) if to else "",
-        clean(hard) if hard else "", _xattrs(found.get("xattrs", ())),
-        _flag(found.get("torn", False)) is True, _flag(found.get("backup", False)) is True,
-        _word(found.get("image", "")),
-    )  # fmt: skip
-    if kind == LINK:
-        _must(0 < len(made.to) < 4096)
+        "mode": usual["mode"] & (0o1777 if kind == FOLDER else 0o777),
+        "extents": _extents(usual["extents"], usual["size"]),
+        "to": _text(usual["to"]),
+        "hard": usual["hard"] and clean(usual["hard"]),
+        "xattrs": tuple((_user(name), _word(value)) for name, value in usual["xattrs"]),
+    }
+    made = Saved(**usual)
+    _must((kind == LINK) == (0 < len(made.to) < 4096))
     if made.stored:
         _must(kind == FILE and _DATA.fullmatch(made.file) and _SHA256.fullmatch(made.sha256))
     _must(sum(length for _, length in made.parts) == made.stored)
@@ -217,20 +209,15 @@ def _saved(found: Mapping[str, Any]) -> Saved:
     return made
 
 
-def _extents(found: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
-    given = found.get("extents", ())
-    _must(isinstance(given, list | tuple) and len(given) <= MOST_EXTENTS)
+def _extents(given: Any, size: int) -> tuple[tuple[int, int], ...]:
     made = tuple((_number(start, _SIZES), _number(length, _SIZES)) for start, length in given)
+    _must(len(made) <= MOST_EXTENTS)
     end = 0
     for start, length in made:
         _must(length > 0 and start >= end)
         end = start + length
-    _must(end <= found["size"])
+    _must(end <= size)
     return made
-
-
-def _xattrs(given: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((_user(name), _word(value)) for name, value in given)
 
 
 def _user(name: Any) -> str:
@@ -285,11 +272,6 @@ def _number(given: Any, among: range) -> int:
 def _word(given: Any) -> str:
     _must(isinstance(given, str))
     return str(given)
-
-
-def _flag(given: Any) -> bool | None:
-    _must(given is None or isinstance(given, bool))
-    return None if given is None else bool(given)
 
 
 def _must(holds: object) -> None:

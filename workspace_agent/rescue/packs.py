@@ -59,8 +59,9 @@ class Packs:
             self._is_new = False
 
     def drop(self, name: str) -> None:
-        """Remove a data file that no line names."""
-        self._data.remove(name)
+        """Remove a data file that no line names, if there is one."""
+        if name:
+            self._data.remove(name)
 
     def close(self) -> None:
         """Have the next bytes in a new file: what failed once is not trusted again."""

@@ -102,7 +102,7 @@ def _fill(store: SafeRoot, out: int, saved: Saved) -> None:
                 parts, at = iter(saved.parts), saved.at
                 for start, length in parts:
                     os.lseek(out, start, os.SEEK_SET)
-                    for data in chunks(fd, ((at, length),), Meter(None, 0)):
+                    for data in chunks(fd, ((at, length),), Meter()):
                         digest.update(data)
                         files.write_all(out, data)
                         count += len(data)
@@ -149,12 +149,9 @@ def compared(top: SafeRoot, path: str, saved: Saved, untouched: Callable[[os.sta
     info = top.look(path[1:])
     if info is None:
         return ABSENT, None
-    if stat.S_IFMT(info.st_mode) not in _SAVED or type_of(info.st_mode) != saved.type:
+    if type_of(info.st_mode) != saved.type:
         return ANOTHER_TYPE, info
     return (SAME if _is_same(top, path, saved, info, untouched) else OTHER), info
-
-
-_SAVED = (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR)
 
 
 def _is_same(
@@ -180,7 +177,7 @@ def digest_of(top: SafeRoot, path: str, saved: Saved) -> str:
     digest = sha256()
     fd = top.open(path[1:], os.O_RDONLY)
     try:
-        for data in chunks(fd, saved.parts, Meter(None, 0)):
+        for data in chunks(fd, saved.parts, Meter()):
             digest.update(data)
     finally:
         os.close(fd)

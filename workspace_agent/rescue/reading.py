@@ -37,7 +37,7 @@ class LeftError(Exception):
 class Meter:
     """Bytes that were read: not after *until*, and at most *rate* a second, if that is given."""
 
-    def __init__(self, until: float | None, rate: float) -> None:
+    def __init__(self, until: float | None = None, rate: float = 0) -> None:
         self._until, self._rate = until, rate
         self._began, self._bytes = monotonic(), 0
 
@@ -45,8 +45,9 @@ class Meter:
         """Count bytes, and wait until they were due; raises LateError."""
         self._bytes += count
         if self._rate:
-            wait = self._began + self._bytes / self._rate - monotonic()
-            sleep(max(0.0, wait if self._until is None else min(wait, self._until - monotonic())))
+            due = self._began + self._bytes / self._rate
+            due = due if self._until is None else min(due, self._until)
+            sleep(max(0.0, due - monotonic()))
         self.check()
 
     def check(self) -> None:
@@ -56,24 +57,19 @@ class Meter:
 
 
 def type_of(mode: int) -> str:
-    """Return the type of a line; raises LeftError for what cannot be saved."""
-    found = _TYPES.get(stat.S_IFMT(mode))
-    if not found:
+    """Return the type of a line; "" for what cannot be saved."""
+    return _TYPES.get(stat.S_IFMT(mode), "")
+
+
+def line_of(entry: Entry, image: str) -> Saved:
+    """Return the line of *entry*, without its bytes; raises LeftError."""
+    kind = type_of(entry.mode)
+    if not kind:
         raise LeftError("a special file")
-    return found
-
-
-def line_of(entry: Entry, info: os.stat_result | Entry, image: str) -> Saved:
-    """Return the line of *entry*, as *info* says that it is, without its bytes."""
-    seen = info if isinstance(info, os.stat_result) else None
-    mode = seen.st_mode if seen else entry.mode
-    kind = type_of(mode)
-    bits = mode & (0o1777 if kind == FOLDER else 0o777)
-    if seen is None:
-        owner = (entry.uid, entry.gid, entry.size, entry.mtime_ns)
-    else:
-        owner = (seen.st_uid, seen.st_gid, seen.st_size, seen.st_mtime_ns)
-    return Saved(entry.path, kind, bits, *owner, entry.kind, entry.added, image=image)
+    mode = entry.mode & (0o1777 if kind == FOLDER else 0o777)
+    size = entry.size if kind == FILE else 0
+    return Saved(entry.path, kind, mode, entry.uid, entry.gid, size, entry.mtime_ns, entry.kind,
+                 entry.added, image=image)  # fmt: skip
 
 
 def extents(fd: int, info: os.stat_result) -> tuple[tuple[int, int], ...] | None:
@@ -101,16 +97,13 @@ def chunks(fd: int, parts: Sequence[tuple[int, int]], meter: Meter) -> Iterator[
     """Yield the bytes of *parts*; fewer when the file is shorter by now."""
     for start, length in parts:
         os.lseek(fd, start, os.SEEK_SET)
-        while length:
-            data = os.read(fd, min(length, _CHUNK))
-            if not data:
-                return
+        while length and (data := os.read(fd, min(length, _CHUNK))):
             length -= len(data)
             meter.moved(len(data))
             yield data
 
 
-def is_torn(before: os.stat_result, after: os.stat_result, kind: str) -> bool:
+def is_torn(before: os.stat_result, after: os.stat_result, kind: str = "") -> bool:
     """Say whether a file changed while it was read."""
     if kind in _GROWING and after.st_size > before.st_size:
         return False
@@ -124,11 +117,10 @@ def xattrs(fd: int) -> tuple[tuple[str, str], ...]:
     found, room = [], _XATTRS
     try:
         for name in os.listxattr(fd):
-            if name.startswith("user."):
-                value = os.getxattr(fd, name)
-                room -= len(name) + len(value)
-                if room >= 0:
-                    found.append((name, b2a_base64(value, newline=False).decode()))
+            value = os.getxattr(fd, name) if name.startswith("user.") else b""
+            room -= len(name) + len(value)
+            if value and room >= 0:
+                found.append((name, b2a_base64(value, newline=False).decode()))
     except OSError:
         return ()
     return tuple(found)

@@ -9,18 +9,18 @@ from itertools import islice
 
 from workspace_agent.host import files
 from workspace_agent.model import layout
-from workspace_agent.rescue.lines import Back, End, Gone, Header, Left, Saved, Took, encode
+from workspace_agent.rescue.lines import Back, Header, Left, Mark, Saved, encode
 from workspace_agent.rescue.packs import Packs
 from workspace_agent.rescue.store import Content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from workspace_agent.host.safe_root import SafeRoot
     from workspace_agent.model.atrisk import Entry
     from workspace_agent.rescue.lines import Line
-    from workspace_agent.rescue.saving import Outcome
+    from workspace_agent.rescue.saving import Limits, Outcome
     from workspace_agent.rescue.store import Store
 
 # A run has this many lines written at once.
@@ -42,12 +42,12 @@ class Run:
     ) -> None:
         self.store, self.name, self.header = store, name, header
         self.min_free, self.most = min_free, most
-        self.own = store.read(name) if name in store.runs() else Content()
+        self._is_cut = name in store.runs()  # its last line may be half of one
+        self.own = store.read(name) if self._is_cut else Content()
         self.known = store.chain()
         self.packs = Packs(store.data, name)
         self.firsts: dict[tuple[int, int], Saved] = {}  # of hard links: by device and inode
         self._fd = -1
-        self._is_cut = False
         self._outdated = True  # some of a data file may be of no use
 
     def __enter__(self) -> Run:
@@ -62,26 +62,20 @@ class Run:
         self,
         top: SafeRoot,
         entries: Sequence[Entry],
-        *,
-        until: float | None = None,
-        rate: float = 0,
-        refuse: Mapping[str, str] | None = None,
-        is_written: Callable[[str], bool] = lambda _: False,
+        limits: Limits | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> Outcome:
         """Save *entries* of the container's root *top*, in this order.
 
-        *until* is a monotonic time, *rate* at most so many bytes a second, *refuse* kinds that
-        are not saved and why, *is_written* says whether some process writes a file just now.
         Never raises for a volume that refuses: the outcome has the problem.
         """
-        from workspace_agent.rescue.saving import Saving
+        from workspace_agent.rescue import saving
 
-        return Saving(self, top, until, rate, refuse or {}, is_written, tell).all(entries)
+        return saving.Saving(self, top, limits or saving.Limits(), tell).all(entries)
 
-    def gone(self, paths: Collection[str]) -> None:
+    def gone(self, paths: Iterable[str]) -> None:
         """Note that the user removed *paths*, so that they stay away."""
-        self.write([Gone(path) for path in paths if path in self.known.saved])
+        self.write([Mark("gone", path) for path in paths if path in self.known.saved])
 
     def left(self, entries: Iterable[tuple[Entry, str]]) -> None:
         """Note what was seen and not saved, and why, unless that is known."""
@@ -95,30 +89,28 @@ class Run:
         self.write(rest)
         self.write([Back(one.path, "undone") for one in rest if one.path in lines.undone])
 
-    def back(self, lines: Sequence[Back]) -> None:
-        """Note what is about to be put back."""
-        self.write(lines)
-
     def took(self) -> None:
         """Note that from here on this run alone counts."""
-        self.write([Took()])
+        self.write([Mark("took")])
 
     def end(self, reason: str) -> None:
         """Note that the run ended in good order."""
-        self.write([End(reason)])
+        self.write([Mark("end", reason)])
 
     def write(self, lines: Sequence[Line]) -> None:
         """Append *lines*, durably; the bytes that they name are durable already."""
         rest = iter(lines)
         while part := list(islice(rest, _AT_ONCE)):
-            text = b"".join(map(encode, part))
+            text = b"\n" if self._is_cut else b""
+            text += encode(self.header) if self.own.header == Header() else b""
             fd = self._opened()
-            cut, self._is_cut = self._is_cut, True
-            files.write_all(fd, b"\n" + text if cut else text)
+            self._is_cut = True
+            files.write_all(fd, text + b"".join(map(encode, part)))
             os.fsync(fd)
             self._is_cut = False
+            self.own.header = self.header
             for line in part:
-                self._outdated |= isinstance(line, Gone | Saved) and line.path in self.own.saved
+                self._outdated |= isinstance(line, Mark | Saved)
                 self.own.add(line)
                 self.known.add(line)
 
@@ -127,9 +119,7 @@ class Run:
             # Whoever has nothing but this marker to go by must not find lines without it.
             self.store.top.create(layout.RESCUE_WANTED, "", durable=True)
             self._fd = self.store.open_run(self.name)
-            if os.fstat(self._fd).st_size == 0:
-                files.write_all(self._fd, encode(self.header))
-            files.sync_dir("", self.store.lines.fd)
+            files.sync_dir("", self.store.runs_at.fd)
         return self._fd
 
     def compact(self) -> None:

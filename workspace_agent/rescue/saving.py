@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from time import monotonic
 
 from workspace_agent.host.files import write_all
 from workspace_agent.host.room import room
+from workspace_agent.model.atrisk import Entry
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import counted, size
 from workspace_agent.rescue import databases, whole
@@ -26,14 +27,13 @@ from workspace_agent.rescue.reading import (
     line_of,
     type_of,
     xattrs,
-)  # fmt: skip
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from workspace_agent.host.safe_root import SafeRoot
-    from workspace_agent.model.atrisk import Entry
     from workspace_agent.rescue.run import Run
 
 # A batch: what a kill may cost, against one sync for each.
@@ -42,9 +42,24 @@ _FILES, _BYTES, _SECS = 256, 8 << 20, 1.0
 # The same bytes are looked for among files of at least this size.
 _TWICE = 64 << 10
 
+_REFUSED = "the volume refused it"
+
 
 class VolumeError(Exception):
     """The volume refused; nothing more can be saved."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """*until* is a monotonic time, *rate* the most bytes a second, *refuse* kinds and why not.
+
+    *is_written* says whether some process writes a file just now.
+    """
+
+    until: float | None = None
+    rate: float = 0
+    refuse: Mapping[str, str] = field(default_factory=dict)
+    is_written: Callable[[str], bool] = lambda _: False
 
 
 @dataclass
@@ -66,29 +81,19 @@ class Saving:
     """One call of `Run.save`."""
 
     def __init__(
-        self,
-        run: Run,
-        top: SafeRoot,
-        until: float | None,
-        rate: float,
-        refuse: Mapping[str, str],
-        is_written: Callable[[str], bool],
-        tell: Callable[[str], None],
+        self, run: Run, top: SafeRoot, limits: Limits, tell: Callable[[str], None]
     ) -> None:
-        self._run, self._top, self._refuse, self._tell = run, top, refuse, tell
-        self._is_written, self._until = is_written, until
-        self._meter = Meter(until, rate)
+        self._run, self._top, self._limits, self._tell = run, top, limits, tell
+        self._meter = Meter(limits.until, limits.rate)
         self._done = Outcome()
         self._batch: list[tuple[Entry, Saved]] = []
-        self._began, self._in_batch = 0.0, 0
+        self._began, self._in_batch = monotonic(), 0
         self._free = self._quota = -1  # -1: as much as there is
-        self._same = {
-            _key(one): one for one in run.known.saved.values() if one.stored >= _TWICE
-        }  # fmt: skip
+        self._same = {_key(one): one for one in run.known.saved.values() if one.stored >= _TWICE}
 
     def all(self, entries: Sequence[Entry]) -> Outcome:
         """Save them in order, as far as it goes."""
-        began = monotonic()
+        began, n = monotonic(), 0
         try:
             self._measure()
             for n, entry in enumerate(entries):
@@ -102,76 +107,82 @@ class Saving:
                     self._leave([entry], str(error))
                 except OSError as error:
                     self._leave([entry], os.strerror(error.errno or 0))
-                except VolumeError:
-                    in_batch = bool(self._batch) and self._batch[-1][0] is entry
-                    self._leave(entries[n + in_batch :], "the volume refused it")
-                    raise
+            n = len(entries)
             self._flush()
             self._run.compact()
         except VolumeError as error:
-            self._give_up(error)
+            in_batch = bool(self._batch) and self._batch[-1][0] in entries[n : n + 1]
+            self._leave(entries[n + in_batch :], _REFUSED)
+            self._give_up(str(error))
         self._done.secs = monotonic() - began
         return self._done
+
+    def bytes_of(self, path: str, kind: str) -> Saved:
+        """Store the bytes of a file, durably, without a line; raises OSError, LeftError."""
+        fd = self._top.open(path[1:], os.O_RDONLY)
+        try:
+            saved, _ = self._settled(Entry.of(path, kind, 0, os.fstat(fd)), fd)
+            self._run.packs.sync()
+        except VolumeError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        finally:
+            os.close(fd)
+        return saved
 
     def _leave(self, entries: Iterable[Entry], why: str) -> None:
         self._done.left += [(entry, why) for entry in entries]
 
-    def _give_up(self, error: VolumeError) -> None:
+    def _give_up(self, why: str) -> None:
         """Keep what is there: what was written so far may still get its lines."""
         try:
             self._flush()
         except VolumeError:
-            self._leave((entry for entry, _ in self._batch), "the volume refused it")
-            self._batch.clear()
+            self._leave((entry for entry, _ in self._batch), _REFUSED)
         self._run.packs.close()
-        self._done.problem = Problem(
-            "rescue.not-saved",
-            f"{counted(len(self._done.left), 'file')} outside the volume could not be saved",
-            str(error),
-            "make room on the volume, or keep such files on it in the first place",
-            self._run.store.top.path,
-        )
+        count = sum(reason == _REFUSED for _, reason in self._done.left)
+        if count:
+            self._done.problem = Problem(
+                "rescue.not-saved",
+                f"{counted(count, 'file')} outside the volume could not be saved",
+                why,
+                "make room on the volume, or keep such files on it in the first place",
+                self._run.store.top.path,
+            )
 
     def _one(self, entry: Entry) -> None:
-        if why := self._refuse.get(entry.kind):
+        if why := self._limits.refuse.get(entry.kind):
             raise LeftError(why)
-        kind = type_of(entry.mode)
+        line = line_of(entry, self._run.header.image)
         known = self._run.known.saved.get(entry.path)
-        if known and self._is_unchanged(entry, known, kind):
+        if known and self._is_unchanged(line, known):
             if entry.path in self._run.own.saved:
                 self._done.unchanged += 1
             else:
                 self._add(entry, known, 0)
-        elif kind == FOLDER:
-            self._add(entry, replace(line_of(entry, entry, self._image), size=0), 0)
-        elif kind == LINK:
+        elif line.type == FOLDER:
+            self._add(entry, line, 0)
+        elif line.type == LINK:
             above, _, name = entry.path[1:].rpartition("/")
             with self._top.folder(above) as folder:
-                to = os.readlink(name, dir_fd=folder.fd)
-            self._add(entry, replace(line_of(entry, entry, self._image), to=to), 0)
+                self._add(entry, replace(line, to=os.readlink(name, dir_fd=folder.fd)), 0)
         else:
             self._file(entry)
 
-    @property
-    def _image(self) -> str:
-        return self._run.header.image
-
-    def _is_unchanged(self, entry: Entry, known: Saved, kind: str) -> bool:
-        now = line_of(entry, entry, "")
-        same = (known.type, known.mode, known.uid, known.gid) == (kind, now.mode, now.uid, now.gid)
-        if kind == FOLDER or not same or known.torn:
-            return same
+    def _is_unchanged(self, now: Saved, known: Saved) -> bool:
+        if any(getattr(now, name) != getattr(known, name) for name in _RIGHTS):
+            return False
+        if now.type == FOLDER or known.torn:
+            return not known.torn
         if known.backup:  # its size is that of the backup, and changes may be in the log beside it
-            return known.mtime_ns == max(entry.mtime_ns, databases.log(self._top, entry.path)[1])
-        return (known.size, known.mtime_ns) == (entry.size, entry.mtime_ns)
+            return known.mtime_ns == max(now.mtime_ns, databases.log(self._top, now.path)[1])
+        return (known.size, known.mtime_ns) == (now.size, now.mtime_ns)
 
     def _file(self, entry: Entry) -> None:
         key = (entry.device, entry.inode)
         first = self._run.firsts.get(key) if entry.links > 1 else None
         if first and (first.size, first.mtime_ns) == (entry.size, entry.mtime_ns):
-            if first.path != entry.path:
-                first = replace(first, path=entry.path, hard=first.path, kind=entry.kind)
-            self._add(entry, first, 0)
+            hard = first.path if first.path != entry.path else ""
+            self._add(entry, replace(first, path=entry.path, hard=hard, kind=entry.kind), 0)
             return
         if databases.is_part(self._top, entry.path):
             raise LeftError("part of the database beside it, which is saved as a whole")
@@ -187,131 +198,109 @@ class Saving:
         if entry.links > 1 and not saved.torn:
             self._run.firsts[key] = saved
 
-    def bytes_of(self, entry: Entry) -> Saved:
-        """Store the bytes of a file, durably, without a line that counts; raises OSError."""
-        fd = self._top.open(entry.path[1:], os.O_RDONLY)
-        try:
-            saved, _ = self._settled(entry, fd)
-            self._run.packs.sync()
-        except VolumeError as error:
-            raise OSError(errno.EIO, str(error)) from error
-        finally:
-            os.close(fd)
-        return saved
+    def _line(self, entry: Entry, fd: int, info: os.stat_result) -> Saved:
+        now = Entry.of(entry.path, entry.kind, 0, info)
+        line = line_of(replace(now, added=entry.added), self._run.header.image)
+        return replace(line, xattrs=xattrs(fd))
 
     def _settled(self, entry: Entry, fd: int) -> tuple[Saved, int]:
         """Store the file, and say how much was written; one that changes is taken once more."""
-        if whole.is_checkpoint(entry.kind) and (why := self._unfinished(entry, fd)):
+        must_be_whole = whole.is_checkpoint(entry.kind)
+        if must_be_whole and (why := self._unfinished(entry.path, fd)):
             raise LeftError(f"not complete: {why}")
         for last in (False, True):
             info = os.fstat(fd)
             parts = extents(fd, info)
             length = info.st_size if parts is None else sum(n for _, n in parts)
-            line = line_of(entry, info, self._image)
-            line = replace(line, extents=parts or (), stored=length, xattrs=xattrs(fd))
+            line = replace(self._line(entry, fd, info), extents=parts or (), stored=length)
             self._fits(length)
-            if length <= SMALL:
-                data = b"".join(chunks(fd, line.parts, self._meter))
-                name, digest, read = "", hashlib.sha256(data).hexdigest(), len(data)
-            else:
-                name, digest, read = self._large(fd, line)
-            torn = read != length or is_torn(info, os.fstat(fd), entry.kind)
-            if torn and (not last or read != length or whole.is_checkpoint(entry.kind)):
-                self._drop(name)
+            line, data, read = (self._small if length <= SMALL else self._large)(fd, line)
+            line = replace(line, torn=read != length or is_torn(info, os.fstat(fd), entry.kind))
+            if line.torn and (not last or read != length or must_be_whole):
+                self._run.packs.drop(line.file)
                 continue
-            line = replace(line, sha256=digest if length else "", torn=torn)
             if same := self._twin(line):
-                self._drop(name)
-                line, length = replace(line, file=same.file, at=same.at), 0
-            elif name:
-                line = replace(line, file=name)
-            elif length:
+                self._run.packs.drop(line.file)
+                return replace(line, file=same.file, at=same.at), 0
+            if data:
                 with _volume():
                     file, at = self._run.packs.put(data)
                 line = replace(line, file=file, at=at)
             return line, length
         raise LeftError("it was being written, twice")
 
-    def _unfinished(self, entry: Entry, fd: int) -> str:
-        if self._is_written(entry.path):
+    def _unfinished(self, path: str, fd: int) -> str:
+        if self._limits.is_written(path):
             return "a process writes it"
         for suffix in whole.UNDER_WAY:
-            if entry.path.endswith(suffix) or self._top.look(entry.path[1:] + suffix):
+            if path.endswith(suffix) or self._top.look(path[1:] + suffix):
                 return f"there is a {suffix} file"
-        return whole.unfinished(entry.path, os.fstat(fd).st_size, lambda at, n: os.pread(fd, n, at))
+        return whole.unfinished(path, os.fstat(fd).st_size, lambda at, n: os.pread(fd, n, at))
 
-    def _large(self, fd: int, line: Saved) -> tuple[str, str, int]:
-        """Copy what is large to a file of its own; returns its name, its digest, its bytes."""
-        digest, read = hashlib.sha256(), 0
+    def _small(self, fd: int, line: Saved) -> tuple[Saved, bytes, int]:
+        data = b"".join(chunks(fd, line.parts, self._meter))
+        return replace(line, sha256=sha256(data).hexdigest() if data else ""), data, len(data)
+
+    def _large(self, fd: int, line: Saved) -> tuple[Saved, bytes, int]:
+        """Copy what is large to a file of its own; says how much there was."""
         if any(one.stored == line.stored for one in self._same.values()):
-            for data in chunks(fd, line.parts, self._meter):  # moved, maybe: no bytes then
-                digest.update(data)
-                read += len(data)
-            if self._twin(replace(line, sha256=digest.hexdigest())):
-                return "", digest.hexdigest(), read
-            digest, read = hashlib.sha256(), 0
+            found, read = self._passed(fd, line)  # moved, maybe: no bytes then
+            if self._twin(found):
+                return found, b"", read
         with _volume():
-            name, out = self._run.packs.alone()
-        try:
-            for data in chunks(fd, line.parts, self._meter):
-                digest.update(data)
-                read += len(data)
+            file, out = self._run.packs.alone()
+        with self._or_none(file, out):
+            found, read = self._passed(fd, line, out)
+        return replace(found, file=file), b"", read
+
+    def _passed(self, fd: int, line: Saved, out: int = -1) -> tuple[Saved, int]:
+        """Read the parts of a file, into *out* if that is given."""
+        digest, read = sha256(), 0
+        for data in chunks(fd, line.parts, self._meter):
+            digest.update(data)
+            read += len(data)
+            if out >= 0:
                 with _volume():
                     write_all(out, data)
-            with _volume():
-                os.fsync(out)
-        except BaseException:
-            self._drop(name)
-            raise
-        finally:
-            os.close(out)
-        return name, digest.hexdigest(), read
+        return replace(line, sha256=digest.hexdigest()), read
 
     def _database(self, entry: Entry, fd: int) -> tuple[Saved, int]:
         """Store a database by its own means; its bytes alone may be of no use."""
-        info = os.fstat(fd)
-        extra, stamp = databases.log(self._top, entry.path)
-        line = replace(line_of(entry, info, self._image), backup=True, xattrs=xattrs(fd))
-        line = replace(line, mtime_ns=max(info.st_mtime_ns, stamp))
+        info, (extra, stamp) = os.fstat(fd), databases.log(self._top, entry.path)
         self._fits(info.st_size + extra)
-        if info.st_size + extra <= databases.IN_MEMORY:
-            data = databases.copied(self._top, entry.path, fd, self._until)
-            line = replace(line, sha256=hashlib.sha256(data).hexdigest(), stored=len(data))
-            same = self._twin(line)
-            with _volume():
-                file, at = (same.file, same.at) if same else self._run.packs.put(data)
-            written = 0 if same else len(data)
-        else:
-            at = 0
-            with _volume():
-                file, out = self._run.packs.alone()
-            try:
-                place = f"/proc/self/fd/{self._run.store.data.fd}/{file}"
-                databases.copied(self._top, entry.path, fd, self._until, place)
-                with _volume():
-                    os.fsync(out)
-                digest, written = hashlib.sha256(), os.fstat(out).st_size
-                for data in chunks(out, ((0, written),), self._meter):
-                    digest.update(data)
-                line = replace(line, sha256=digest.hexdigest(), stored=written)
-            except BaseException:
-                self._drop(file)
-                raise
-            finally:
-                os.close(out)
-        return replace(line, file=file, at=at, size=line.stored), written
+        with _volume():
+            file, out = self._run.packs.alone()
+        with self._or_none(file, out):
+            place = f"/proc/self/fd/{self._run.store.data.fd}/{file}"
+            databases.copy(self._top, entry.path, fd, place, self._limits.until)
+            length = os.fstat(out).st_size
+            line = replace(
+                self._line(entry, fd, info), size=length, stored=length, file=file, backup=True,
+                mtime_ns=max(info.st_mtime_ns, stamp),
+            )  # fmt: skip
+            line, _ = self._passed(out, line)
+        return line, length
 
-    def _drop(self, name: str) -> None:
-        if name:
-            self._run.packs.drop(name)
+    @contextmanager
+    def _or_none(self, file: str, out: int) -> Iterator[None]:
+        """Make the data file *out* durable, or remove it."""
+        try:
+            yield
+            with _volume():
+                os.fsync(out)
+        except BaseException:
+            self._run.packs.drop(file)
+            raise
+        finally:
+            os.close(out)
 
     def _twin(self, line: Saved) -> Saved | None:
         return self._same.get(_key(line)) if line.stored >= _TWICE else None
 
     def _add(self, entry: Entry, line: Saved, written: int) -> None:
         """Have the line written with its batch."""
-        if decode(encode(line)) is None:
-            raise LeftError("there is no way to write down its name")
+        if decode(encode(line)) != line:
+            raise LeftError("there is no way to write it down")
         if not self._batch:
             self._began = monotonic()
         self._batch.append((entry, line))
@@ -345,9 +334,13 @@ class Saving:
                 self._quota = max(0, run.most - run.store.used())
 
     def _fits(self, count: int) -> None:
-        for left, name in ((self._free, "on the volume"), (self._quota, "for what is saved")):
+        for left, where in ((self._free, "on the volume"), (self._quota, "for what is saved")):
             if 0 <= left < self._in_batch + count:
-                raise LeftError(f"there is no room left {name}: it has {size(count)}")
+                raise LeftError(f"there is no room left {where}: it has {size(count)}")
+
+
+# What has to be as it was for a thing to be unchanged, beside its size and time.
+_RIGHTS = ("type", "mode", "uid", "gid")
 
 
 def _key(line: Saved) -> tuple[object, ...]:
@@ -360,11 +353,3 @@ def _volume() -> Iterator[None]:
         yield
     except OSError as error:
         raise VolumeError(os.strerror(error.errno or 0)) from error
-
-
-def keeping(run: Run, top: SafeRoot, entry: Entry) -> Saved:
-    """Store the bytes of *entry* in *run*, without a line; raises OSError, ValueError."""
-    try:
-        return Saving(run, top, None, 0, {}, lambda _: False, lambda _: None).bytes_of(entry)
-    except LeftError as error:
-        raise ValueError(str(error)) from error

@@ -15,20 +15,8 @@ from dataclasses import dataclass, field
 
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model import layout
-from workspace_agent.rescue.lines import (
-    LONGEST,
-    MOST,
-    RUN,
-    SCHEMA,
-    Back,
-    End,
-    Gone,
-    Header,
-    Left,
-    Saved,
-    Took,
-    decode,
-)  # fmt: skip
+from workspace_agent.rescue import lines
+from workspace_agent.rescue.lines import Back, Header, Left, Saved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,23 +51,22 @@ class Content:
         """Take the next *line* into account."""
         if isinstance(line, Saved):
             self.saved[line.path] = line
-            for other in (self.gone, self.undone):
-                other.discard(line.path)
+            self.gone.discard(line.path)
+            self.undone.discard(line.path)
             self.left.pop(line.path, None)
-        elif isinstance(line, Gone):
-            self.saved.pop(line.path, None)
-            self.gone.add(line.path)
         elif isinstance(line, Back):
             self.backs[line.path] = line
             (self.undone.add if line.how == "undone" else self.undone.discard)(line.path)
         elif isinstance(line, Left):
             self.left[line.path] = line
-        elif isinstance(line, Took):
-            self.took = True
-        elif isinstance(line, End):
-            self.end = line.reason
+        elif isinstance(line, Header):
+            self.header, self.known = line, line.schema == lines.SCHEMA
+        elif line.word == "gone":
+            self.saved.pop(line.text, None)
+            self.gone.add(line.text)
         else:
-            self.header, self.known = line, line.schema == SCHEMA
+            self.took |= line.word == "took"
+            self.end = line.text
 
     def over(self, newer: Content) -> None:
         """Lay the lines of a *newer* run over these."""
@@ -101,29 +88,31 @@ class Store:
     """What was saved for one owner; *top* is the folder of all owners."""
 
     top: SafeRoot
-    lines: SafeRoot
+    runs_at: SafeRoot
     data: SafeRoot
 
     def runs(self) -> list[str]:
         """List the runs, the newest last."""
-        names = (name.removesuffix(_LINES) for name in self.lines.names() if name.endswith(_LINES))
-        return sorted(name for name in names if RUN.fullmatch(name))
+        names = (
+            name.removesuffix(_LINES) for name in self.runs_at.names() if name.endswith(_LINES)
+        )
+        return sorted(name for name in names if lines.RUN.fullmatch(name))
 
     def read(self, run: str) -> Content:
         """Return what *run* says; raises OSError where it cannot be read."""
         found = Content()
-        with os.fdopen(self.lines.open(run + _LINES, os.O_RDONLY), "rb") as file:
-            for _ in range(MOST):
-                text = file.readline(LONGEST + 1)
+        with os.fdopen(self.runs_at.open(run + _LINES, os.O_RDONLY), "rb") as file:
+            for _ in range(lines.MOST):
+                text = file.readline(lines.LONGEST + 1)
                 if not text:
                     break
-                line = decode(text) if text.endswith(b"\n") else None
+                line = lines.decode(text) if text.endswith(b"\n") else None
                 if line:
                     found.add(line)
-                else:
+                elif text != b"\n":
                     found.unread += 1
                 while text and not text.endswith(b"\n"):
-                    text = file.readline(LONGEST)
+                    text = file.readline(lines.LONGEST)
         return found if found.known else Content(known=False)
 
     def chain(self) -> Content:
@@ -149,18 +138,12 @@ class Store:
         return Run(self, run, header, min_free, most)
 
     def open_run(self, run: str) -> int:
-        """Open *run* for more lines, and end one that was cut off."""
-        fd = self.lines.open(run + _LINES, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        end = os.lseek(fd, 0, os.SEEK_END)
-        if end:
-            os.lseek(fd, end - 1, os.SEEK_SET)
-            if os.read(fd, 1) != b"\n":
-                os.write(fd, b"\n")
-        return fd
+        """Open *run* for more lines."""
+        return self.runs_at.open(run + _LINES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def used(self) -> int:
         """Return how many bytes the owner's files take."""
-        found = ((root, name) for root in (self.lines, self.data) for name in root.names())
+        found = ((root, name) for root in (self.runs_at, self.data) for name in root.names())
         return sum(info.st_blocks * 512 for root, name in found if (info := root.look(name)))
 
     def prune(self, keep: int = 3) -> list[str]:
@@ -176,7 +159,7 @@ class Store:
         old = runs[: min(took, max(0, len(runs) - keep))]
         named = set[str]().union(*(read[run].named() for run in runs if run not in old))
         for run in old:
-            self.lines.remove(run + _LINES)
+            self.runs_at.remove(run + _LINES)
         # What the newest run does not name may be about to be.
         spare = [
             name for name in self.data.names()
@@ -194,10 +177,10 @@ def opened(volume: str, owner: str, *, make: bool = False) -> Iterator[Store]:
     with (
         SafeRoot.at(volume) as root,
         root.folder(f"{layout.STATE}/{layout.RESCUE_IN_STATE}", mode) as top,
-        top.folder(f"{_name(owner)}/runs", mode) as lines,
+        top.folder(f"{_name(owner)}/runs", mode) as runs,
         top.folder(f"{_name(owner)}/data", mode) as data,
     ):
-        yield Store(top, lines, data)
+        yield Store(top, runs, data)
 
 
 def _name(owner: str) -> str:
