@@ -27,6 +27,7 @@ from agents import (
     wait_until,
 )
 from pods import Pods, can_contain
+from rescued import on_disk  # noqa: F401  (a fixture)
 from slow_volumes import Volume, mounted
 
 if TYPE_CHECKING:

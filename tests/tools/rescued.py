@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -62,8 +62,8 @@ class World:
         self.top.mkdir(parents=True)
         self.volume.mkdir()
 
-    def entry(self, path: str, kind: str = "code", value: int = 90) -> Entry:
-        return Entry.of(path, kind, value, os.lstat(f"{self.top}{path}"))
+    def entry(self, path: str, kind: str = "code", **more: object) -> Entry:
+        return replace(Entry.of(path, kind, 90, os.lstat(f"{self.top}{path}")), **more)
 
     def entry_of(self, path: Path) -> Entry:
         return self.entry(str(path)[len(str(self.top)) :])
@@ -88,6 +88,14 @@ class World:
         os.close(file)
         os.close(fd)
         return Entry.of("/" + f"{name}/" * levels + "file", "code", 90, info)
+
+    def has_deep(self, entry: Entry, content: bytes) -> bool:
+        with SafeRoot.at(str(self.top)) as top:
+            fd = top.open(entry.path[1:], os.O_RDONLY)
+            try:
+                return os.read(fd, 99) == content
+            finally:
+                os.close(fd)
 
     @contextmanager
     def running(self, run: str = RUNS[0], image: str = "i", owner: str = "me", **limits: int

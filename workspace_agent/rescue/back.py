@@ -11,7 +11,7 @@ from workspace_agent.host.safe_root import FOLDER as OPEN_FOLDER
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.outcome import Check, Ok, Todo
 from workspace_agent.model.problem import Problem
-from workspace_agent.model.words import counted, size
+from workspace_agent.model.words import counted, shown, size
 from workspace_agent.rescue.decide import KINDS, OTHER, SAME, Verdict, beside, decide
 from workspace_agent.rescue.lines import FOLDER, Back, Header, Saved
 from workspace_agent.rescue.put import (
@@ -288,9 +288,9 @@ class Putting:
             found = [(path, one.why) for path, one in self.done if one.how == how]
             if found:
                 more = f", and {len(found) - 3} more" if len(found) > 3 else ""
-                why = "; ".join(f"{path}: {text}" for path, text in found[:3]) + more
+                why = "; ".join(f"{shown(path)}: {text}" for path, text in found[:3]) + more
                 what = f"{counted(len(found), 'file')} {problem.what}"
-                return replace(problem, what=what, why=why, where=found[0][0])
+                return replace(problem, what=what, why=why, where=shown(found[0][0]))
         return None
 
 

@@ -71,8 +71,8 @@ def copy(top: SafeRoot, path: str, fd: int, place: str, until: float | None) -> 
     try:
         with top.folder(above) as folder:
             where = f"/proc/self/fd/{folder.fd}/{name}"
-            source = _connected(where, "immutable=1" if is_still else "mode=ro")
-            with closing(source), closing(_connected(place, "nolock=1")) as target:
+            source = _connected(where, "immutable=1" if is_still else "mode=ro", end)
+            with closing(source), closing(_connected(place, "nolock=1", end)) as target:
                 _backup(source, target, fd, end)
     except Error as error:
         raise LeftError(f"its database could not be copied: {error}") from error
@@ -93,12 +93,13 @@ def _backup(source: sqlite3.Connection, target: sqlite3.Connection, fd: int, end
     source.backup(target, pages=_PAGES, progress=progress, sleep=0.01)
 
 
-def _connected(path: str, mode: str) -> sqlite3.Connection:
+def _connected(path: str, mode: str, end: float) -> sqlite3.Connection:
     import sqlite3
     from urllib.parse import quote_from_bytes
 
     uri = f"file:{quote_from_bytes(os.fsencode(path))}?{mode}"
-    return sqlite3.connect(uri, uri=True, timeout=1.0, isolation_level=None)
+    wait = max(0.0, end - monotonic())
+    return sqlite3.connect(uri, uri=True, timeout=wait, isolation_level=None)
 
 
 def _must_have_open(fd: int) -> None:

@@ -86,8 +86,8 @@ class Run:
         """Copy lines of earlier runs, whose bytes stay where they are."""
         rest = [one for path, one in lines.saved.items() if path not in self.own.saved
                 and path not in self.own.gone]  # fmt: skip
-        self.write(rest)
-        self.write([Back(one.path, "undone") for one in rest if one.path in lines.undone])
+        undone = [Back(one.path, "undone") for one in rest if one.path in lines.undone]
+        self.write([*rest, *undone])
 
     def took(self) -> None:
         """Note that from here on this run alone counts."""
