@@ -101,7 +101,7 @@ def _take(boot: Boot, answer: Mapping[str, Any]) -> None:
     boot.termination_log = answer["termination_log"]
     boot.problems = answer["problems"]
     boot.refused = answer["refused"]
-    boot.watch = answer["watch"]
+    boot.watch, boot.budget = answer["watch"], answer["budget"]
 
 
 def _ask(boot: Boot, mask: set[int], trouble: Mapping[str, str] | None) -> Any:

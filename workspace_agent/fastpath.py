@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         asks: tuple[str, tuple[str, ...], tuple[str, ...]]  # as do names, and prefixes, in a folder
         packages: list[str]
         watch: list[str]  # where somebody may install something by hand
+        budget: float  # of the watcher, after the workload; 0: there is none
         profiles: list[tuple[str, int, int]]  # path, mtime in s, size; -1 when absent
         recipe: Recipe
         fish: bool  # whether the image has a fish to tell

@@ -7,7 +7,8 @@ whatever fails or hangs does so in a child, and the workload starts all the same
 from __future__ import annotations
 
 import errno
-from time import monotonic
+import sys
+from time import clock_gettime_ns, monotonic
 
 from workspace_agent import fastpath
 from workspace_agent.host import files, mounts, passwd, runtime
@@ -16,7 +17,7 @@ from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.recipe import compose, inside, shell_files
-from workspace_agent.supervise import exitcode, init, spawn, watch
+from workspace_agent.supervise import exitcode, init, keeper, spawn, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ GRACE = 25.0
 # A pod without a command still has to live: people come in by exec.
 HOLD = ["sleep", "infinity"]
 
+
+# The clock that files get their times from (linux/time.h); `time` has no name for it.
+_COARSE = 5
 
 # Disks that do not stand at the other end of a network; "" is the container's own.
 _LOCAL = ("", "tmpfs", "overlay")
@@ -54,6 +58,7 @@ class Boot:
         self.record: dict[str, object] = {}
         self.lock = -1
         self.watch: list[str] = []  # folders in which somebody may install something by hand
+        self.budget = 0.0  # what the watcher may take after the workload; 0: there is none
         self.refused = ""  # why the workload must not start; only a profile can ask for that
 
     def look(self) -> None:
@@ -150,7 +155,7 @@ def _take(boot: Boot, plan: Plan) -> None:
     boot.env = compose(recipe, boot.environ)
     boot.command, boot.grace = plan["command"], plan["grace"]
     boot.termination_log = plan["termination_log"]
-    boot.watch = plan["watch"]
+    boot.watch, boot.budget = plan["watch"], plan["budget"]
     if plan["user"]:
         passwd.move_home("/etc/passwd", plan["user"], recipe["home"])
     if boot.runtime:
@@ -182,6 +187,7 @@ def _write_runtime(boot: Boot, plan: Plan) -> None:
 def _run(boot: Boot, mask: set[int]) -> int:
     argv = boot.argv or boot.command or HOLD
     eye = _watch(boot, mask)
+    boot.record["since"] = clock_gettime_ns(_COARSE)
     started = spawn.spawn(argv, boot.env, mask)
     if started.error:
         code = exitcode.not_started(started.error)
@@ -190,7 +196,10 @@ def _run(boot: Boot, mask: set[int]) -> int:
         boot.record["workload"] = started.pid
         _record(boot, "running")
         _terminate_log(boot, "running", None)
-        code = init.attend(started.pid, init.Duty(boot.grace, started.tty), watch=eye)
+        beside: list[init.Companion] = [eye] if eye else []
+        if boot.budget and boot.runtime:
+            beside.append(keeper.Keeper(_watcher(boot), boot.environ, mask, boot.budget))
+        code = init.attend(started.pid, init.Duty(boot.grace, started.tty), beside=beside)
     boot.record["exit_code"] = code
     if os.getpid() != 1:
         _record(boot, "exited")  # after PID 1 there is nobody left to read it
@@ -208,6 +217,14 @@ def _watch(boot: Boot, mask: set[int]) -> watch.Watch | None:
         return capture(boot, mask, told, last)
 
     return watch.Watch(folders, work) if folders and boot.runtime else None
+
+
+def _watcher(boot: Boot) -> list[str]:
+    """Return the command of the watcher, in the private environment where that is made."""
+    venv = f"{boot.root}/venv"
+    whole = files.exists(f"{venv}/{layout.VENV_MARKER}")
+    python = [f"{venv}/bin/python", "-I"] if whole else [sys.executable, "-I", "-S"]
+    return [*python, f"{boot.root}/workspace_agent/watcher.py", boot.runtime]
 
 
 def _not_started(boot: Boot, name: str, error: int) -> None:

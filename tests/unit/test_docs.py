@@ -115,7 +115,7 @@ def test_the_page_of_the_command_line_is_that_of_the_verbs() -> None:
 
 
 def test_every_verb_is_on_that_page() -> None:
-    documented = set(re.findall(r"^## `workspace-agent (\w+)`$", page("cli"), re.M))
+    documented = set(re.findall(r"^## `workspace-agent ([\w-]+)`$", page("cli"), re.M))
 
     assert set(lazy.VERBS) == documented
 

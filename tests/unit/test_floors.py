@@ -27,6 +27,7 @@ BESIDE = {
     "consult": {"app", "host", "model", "supervise", "start"},
     "fastpath": {"host", "model"},
     "pid1": {"bundle", "start"},
+    "watcher": {"app", "host", "model", "watch"},
     "start": {"bundle", "consult", "fastpath", "host", "model", "steps", "supervise"},
 }
 # What the floors may see of them, beside `__version__`.

@@ -151,6 +151,7 @@ def _answer(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> dic
         "command": list(profile.workload.command),
         "grace": profile.workload.grace,
         "termination_log": profile.report.termination_log,
+        "budget": plans.budget(profile, opening.facts),
         "problems": [problem.to_json() for problem in report.problems],
         "refused": "the volume is required, and is not usable"
         * (profile.volume.required and absent),

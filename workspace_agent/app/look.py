@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workspace_agent.app import homes, private
+from workspace_agent.app import homes, notices, private
 from workspace_agent.app.session import Session, Told, running
 from workspace_agent.host.asking import in_time
 from workspace_agent.model import layout
@@ -29,7 +29,8 @@ def status(session: Session, verbose: bool = False) -> Told:
         agent["running"] = running(agent)
     made = private_state(session)
     asked = (in_time(lambda: homes.notice(session), _PATIENCE) or "") if boot is not None else ""
-    data = {"boot": boot, "agent": agent, "private": made, "defaults": asked}
+    watch = notices.seen(session.runtime) if session.runtime else {}
+    data = {"boot": boot, "agent": agent, "private": made, "defaults": asked, "watch": watch}
     if boot is None:
         return Told([f"private environment  {made}"], data, [_NO_BOOT])
     survives = "" if boot.get("survives", True) else " (ends with this container)"
@@ -39,6 +40,7 @@ def status(session: Session, verbose: bool = False) -> Told:
         ("boot", f"{boot['status']}, {boot['path']} path, {duration(boot['secs'])}"),
         *([("defaults", asked)] if asked else []),
         ("workload", _workload(agent)),
+        *notices.rows(watch),
         ("private environment", made),
     ]
     lines = [f"{name:<20} {text}" for name, text in rows]

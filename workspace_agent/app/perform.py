@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from workspace_agent.app import attempts, late, replays
+from workspace_agent.app import attempts, back, late, replays
 from workspace_agent.app.boot import (
     leads_to_packages,
     run,
@@ -96,16 +96,30 @@ class Performance:
         return packages.whole(report) if packages.struck else self._rest(report)
 
     def _rest(self, report: Report) -> Report:
-        """Wire it all, and run the user's own scripts."""
+        """Wire it all, put back what was outside, and run the user's own scripts."""
         profile, facts = self._opening.profile, self._opening.facts
         if self.packages and not self._dry_run:
             self.packages.stopgap(self._tell)
         has_line = leads_to_packages(facts, self.recipe)
         self.recipe = replays.wired(self.recipe, self.packages, has_line)
         steps = (*wiring_steps(profile, facts, self.recipe), *replays.kernel(facts, self.packages))
-        report = self._go(steps, report, self._tell)
+        return self._back(self._go(steps, report, self._tell))
+
+    def _back(self, report: Report) -> Report:
+        """Put back what earlier containers had outside the volume, which does not wait for ever."""
+        profile, facts = self._opening.profile, self._opening.facts
+        step = None if self._opening.trouble else back.step_of(profile, facts)
+        if step is None:
+            return self._scripts(report)
+        wait = profile.rescue.wait if self._hurry else 0
+        files = Late(step.name, back.late(wait), wait, report, self._without(self._scripts))
+        report = self._go([step], report, files.before(self._tell))
+        return files.whole(report) if files.struck else self._scripts(report)
+
+    def _scripts(self, report: Report) -> Report:
         self._wired(report, self.recipe)
-        return self._go(script_steps(profile, facts, self.recipe), report, self._tell)
+        steps = script_steps(self._opening.profile, self._opening.facts, self.recipe)
+        return self._go(steps, report, self._tell)
 
     def _without(self, then: Callable[[Report], Report]) -> Callable[[Report], Report]:
         """Return *then* for a boot that goes on without what is late."""

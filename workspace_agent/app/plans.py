@@ -56,10 +56,12 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
             f"{state}/{layout.ATTEMPTS_IN_STATE}",
             *(scripts if profile.scripts.enabled else []),
             *replays.told(profile, facts),
+            f"{state}/{layout.RESCUE_IN_STATE}/{layout.RESCUE_WANTED}",
         ],
         "asks": replays.asks(profile, facts),
         "packages": [one for path in profile.path.python for one in _places(profile, facts, path)],
         "watch": replays.watched(profile, facts, None),
+        "budget": budget(profile, facts),
         "profiles": [fastpath.layer_state(path) for path in profiles],
         "recipe": recipe,
         "fish": files.exists("/etc/fish"),
@@ -67,6 +69,14 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
         "grace": profile.workload.grace,
         "termination_log": profile.report.termination_log,
     }
+
+
+def budget(profile: Profile, facts: Facts) -> float:
+    """Return what the watcher may take after the workload; 0 where there is to be none.
+
+    A person's machine has no layer that ends.
+    """
+    return profile.rescue.budget if profile.watch.enabled and facts.system else 0.0
 
 
 def stamp(facts: Facts, report: Report, recipe: Recipe) -> None:

@@ -15,11 +15,15 @@ SECTIONS = {
         "status": "Show the volume, the workload and how the last boot went",
         "home": "Show the home's defaults, upgrade, reset or verify them",
         "replay": "Show, plan, run or prune the packages that every pod gets back",
+        "at-risk": "Show what would be lost if this container ended now",
+        "rescue": "Keep what is outside the volume, or put back what was kept",
+        "why-gone": "Say where a file or package was, what took it, and what keeps it",
         "env": "Run CMD with the workload's environment, or print it",
     },
     "Plumbing": {
         "profile": "List, show or validate profiles",
         "doctor": "Check what this machine can do, and how to fix the rest",
+        "hooks": "Be a hook of the pod's lifecycle",
         "image": "Put the static half in place, at image build",
         "completion": "Print a completion script for bash, zsh or fish",
     },
@@ -39,7 +43,8 @@ class LazyGroup(click.Group):
         """Load one verb."""
         if name not in VERBS:
             return None
-        command: click.Command = getattr(import_module(f"workspace_agent.cli.{name}"), name)
+        module = name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"workspace_agent.cli.{module}"), module)
         return command
 
     def resolve_command(

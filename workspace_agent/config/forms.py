@@ -102,6 +102,11 @@ def _filename(text: str) -> None:
         raise RefusedError(f"{quoted(text)} is not a file name", "give a name without `/`")
 
 
+def _filename_or_empty(text: str) -> None:
+    if text:
+        _filename(text)
+
+
 def _comparison(text: str) -> None:
     if not all(COMPARISON.fullmatch(part.strip()) for part in text.split(",")):
         hint = "write it like `>=570`, `8.6` or `>=8,<9`"
@@ -116,4 +121,5 @@ _FORMS = {
     "absolute-or-empty": _absolute_or_empty,
     "place": _place,
     "filename": _filename,
+    "filename-or-empty": _filename_or_empty,
 }

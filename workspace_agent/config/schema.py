@@ -302,6 +302,97 @@ class ScriptsSection:
 
 
 @dataclass(frozen=True)
+class WatchSection:
+    """Files outside the volume, which end with the container."""
+
+    enabled: bool = key(True, "Whether a process beside the workload looks for them.", "flag")
+    hot: tuple[str, ...] = key(
+        (),
+        "Folders whose changes are seen at once, beside the image's home, the workload's own"
+        " folder, `/data`, `/opt` and `/tmp`; six at the most, all others are looked at in turn.",
+        "texts",
+        form="absolute",
+    )
+    ignore: tuple[str, ...] = key(
+        (),
+        "What nobody would miss, in lines as in a `.gitignore`, from `/` on; so does a file"
+        " `.workspace-agent/ignore` on the volume.",
+        "texts",
+    )
+
+
+@dataclass(frozen=True)
+class RescueSection:
+    """What becomes of files outside the volume that would be missed."""
+
+    mode: str = key(
+        "auto",
+        "When they are kept on the volume: `auto` while they are written, where they are small and"
+        " precious, and the rest when the pod ends; `stop` only when it ends; `off` never.",
+        choices=("auto", "stop", "off"),
+    )
+    budget: float = key(
+        25.0,
+        "How long that may take when the workload has ended by itself; when the pod is told to"
+        " end, it is what `workload.grace` leaves.",
+        "duration",
+        least=1,
+    )
+    small: int = key(64 * MIB, "Larger files are kept only when the pod ends.", "size")
+    most: int = key(10 * 1024 * MIB, "What they may take on the volume, all together.", "size")
+    secrets: str = key(
+        "auto",
+        "Whether private keys and tokens are kept: `always`, `never`, or, with `auto`, where the"
+        " volume is no file server's that others may read.",
+        choices=("auto", "always", "never"),
+    )
+    owner: str = key(
+        "",
+        "Whose they are, where several pods share a volume: a pod gets back what one of the same"
+        " owner kept. Empty: the pod's name where that ends with a number, as in a StatefulSet,"
+        " else `pods`.",
+        form="filename-or-empty",
+    )
+    back: tuple[str, ...] = key(
+        (
+            "secrets",
+            "notebooks",
+            "code",
+            "git",
+            "databases",
+            "trackers",
+            "config",
+            "documents",
+            "other",
+        ),
+        "Kinds of files that the next boot puts back by itself, up to `rescue.back_most`;"
+        " `workspace-agent rescue restore` brings the others.",
+        "texts",
+        choices=(
+            "secrets",
+            "notebooks",
+            "code",
+            "git",
+            "checkpoints",
+            "databases",
+            "trackers",
+            "config",
+            "documents",
+            "other",
+        ),
+    )
+    wait: float = key(
+        30.0,
+        "How long that may hold up the workload before that starts, and the rest comes beside it;"
+        " 0 is for ever.",
+        "duration",
+    )
+    back_most: int = key(
+        1024 * MIB, "How much of it a boot puts back by itself, the most valuable first.", "size"
+    )
+
+
+@dataclass(frozen=True)
 class WorkloadSection:
     """The command this container is for."""
 
@@ -358,6 +449,8 @@ class Profile:
     replay: ReplaySection = section(ReplaySection)
     requirements: tuple[RequirementsRule, ...] = tables(RequirementsRule)
     scripts: ScriptsSection = section(ScriptsSection)
+    watch: WatchSection = section(WatchSection)
+    rescue: RescueSection = section(RescueSection)
     workload: WorkloadSection = section(WorkloadSection)
     report: ReportSection = section(ReportSection)
 

@@ -26,7 +26,7 @@ def born_ns(path: str) -> int:
         if ctypes.CDLL(None).statx(*words) != 0:
             return 0
     except (ImportError, AttributeError):
-        return 0
+        return 0  # an interpreter without ctypes: a minimal one of a distribution's
     raw = buffer.raw
     if not int.from_bytes(raw[:4], sys.byteorder) & _BTIME:
         return 0

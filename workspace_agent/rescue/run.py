@@ -73,6 +73,11 @@ class Run:
 
         return saving.Saving(self, top, limits or saving.Limits(), tell).all(entries)
 
+    def length(self) -> int:
+        """Return how long it is: longer than this process made it, somebody else wrote."""
+        info = self.store.runs_at.look(f"{self.name}.jsonl")
+        return info.st_size if info else 0
+
     def gone(self, paths: Iterable[str]) -> None:
         """Note that the user removed *paths*, so that they stay away."""
         self.write([Mark("gone", path) for path in paths if path in self.known.saved])

@@ -15,9 +15,29 @@ from workspace_agent.supervise.exitcode import exit_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from typing import Protocol
 
-    from workspace_agent.supervise.watch import Watch
+    class Companion(Protocol):
+        """What lives beside the workload; *pid* is its process, or 0."""
+
+        pid: int
+
+        def wait(self, now: float) -> float | None:
+            """Say how long it is to the next `on_time`; None is for ever."""
+
+        def on_time(self, now: float) -> None:
+            """Hear the clock."""
+
+        def on_exit(self, status: int) -> None:
+            """Hear how its process ended."""
+
+        def on_term(self, grace: float) -> None:
+            """Hear that the pod ends in *grace* seconds; maybe not for the first time."""
+
+        def finish(self, grace: float) -> None:
+            """Do what is left to do after the workload's end."""
+
 
 # Blocked from the first statement on, and taken one by one with sigtimedwait: a blocked signal
 # is kept for us even as PID 1, to which the kernel otherwise delivers no unhandled signal.
@@ -102,38 +122,41 @@ class Duty:
         return None if self._deadline is None else max(0.0, self._deadline - now)
 
 
-def attend(child: int, duty: Duty, also: Iterable[int] = EVERY, watch: Watch | None = None) -> int:
+def attend(
+    child: int, duty: Duty, also: Iterable[int] = EVERY, beside: Sequence[Companion] = ()
+) -> int:
     """Be the init of *child* until it ends; returns the agent's exit code.
 
     Signals in *also* must be blocked. Every other child that ends is reaped on the way. After a
     TERM the rest of the group has what is left of the grace, too: a shell dies of the signal at
-    once, while the training that it started still writes its checkpoint. What *watch* still has to
-    do is started before a TERM is passed on, and has no more time than the workload.
+    once, while the training that it started still writes its checkpoint. What lives *beside* the
+    workload hears of a TERM before that is passed on, and has hardly more time than the workload.
     """
     ended = None
     while True:
-        status = _reap(child, duty, watch)
+        status = _reap(child, duty, beside)
         ended = status if ended is None else ended
         if ended is not None and not (duty.lingers() and _lives(child)):
             _act(child, duty.on_end())
-            if watch:
-                watch.finish(duty.grace)
+            for one in beside:
+                one.finish(duty.grace)
             return exit_code(ended, stopping=duty.stopping)
         pause = duty.wait(monotonic())
         if ended is not None and pause is not None:
             pause = min(pause, _LOOK)
-        if watch:
-            look = watch.wait(monotonic())
-            pause = look if pause is None else min(pause, look)
+        for one in beside:
+            look = one.wait(monotonic())
+            if look is not None:
+                pause = look if pause is None else min(pause, look)
         info = _signal.sigwaitinfo(also) if pause is None else _signal.sigtimedwait(also, pause)
         now = monotonic()
         if info is not None and info.si_signo != _signal.SIGCHLD:
-            if watch and info.si_signo == _signal.SIGTERM:
-                watch.on_term(duty.grace)
+            for one in beside if info.si_signo == _signal.SIGTERM else ():
+                one.on_term(duty.grace)
             _act(child, duty.on_signal(info.si_signo, now))
         _act(child, duty.on_time(now))
-        if watch:
-            watch.on_time(now)
+        for one in beside:
+            one.on_time(now)
 
 
 def _lives(group: int) -> bool:
@@ -144,7 +167,7 @@ def _lives(group: int) -> bool:
     return True
 
 
-def _reap(child: int, duty: Duty, watch: Watch | None) -> int | None:
+def _reap(child: int, duty: Duty, beside: Sequence[Companion]) -> int | None:
     """Collect whoever ended; returns the wait status of *child* if it was among them."""
     ended = None
     while True:
@@ -158,8 +181,9 @@ def _reap(child: int, duty: Duty, watch: Watch | None) -> int | None:
             _act(child, duty.on_stop(spawn.is_foreground()))
         elif pid == child:
             ended = status
-        elif watch and pid == watch.pid:
-            watch.on_exit(status)
+        for one in beside:
+            if pid == one.pid:
+                one.on_exit(status)
 
 
 def _act(child: int, actions: list[tuple[str, int]]) -> None:

@@ -67,9 +67,15 @@ def now_ns() -> int:
     return time.clock_gettime_ns(_COARSE)
 
 
-def probe(mountinfo: str, runtime: str) -> Layer:
+def mountinfo() -> str:
+    """Return the mounts of this process, as the kernel says them."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as handle:
+        return handle.read()
+
+
+def probe(runtime: str) -> Layer:
     """Find out how the layer of this container can be told; *runtime* is the agent's folder."""
-    kind, options = root_mount(mountinfo)
+    kind, options = root_mount(mountinfo())
     started = _started(runtime)
     mode, born, why = decide(kind, options, born_ns("/"), started, _redirects(options))
     return Layer(mode, born, _since(born, started), mode != NO_PRUNE, why, ahead_ns())
@@ -99,10 +105,10 @@ def decide(
     return EXACT, born, ""
 
 
-def root_mount(mountinfo: str) -> tuple[str, frozenset[str]]:
+def root_mount(text: str) -> tuple[str, frozenset[str]]:
     """Return the kind of file system at the root, and its options."""
     found: tuple[str, frozenset[str]] = ("", frozenset())
-    for line in mountinfo.split("\n"):
+    for line in text.split("\n"):
         head, dash, tail = line.partition(" - ")
         fields, rest = head.split(" "), tail.split(" ")
         if dash and len(fields) > 5 and fields[4] == "/" and len(rest) > 2:

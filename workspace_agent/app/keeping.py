@@ -1,0 +1,246 @@
+"""What the watcher has kept on the volume: precious files at once, the rest at last."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from workspace_agent.app import rescues
+from workspace_agent.host.safe_root import SafeRoot
+from workspace_agent.model.problem import Problem
+from workspace_agent.rescue.plan import plan
+from workspace_agent.rescue.saving import Limits
+from workspace_agent.watch.kinds import KINDS, PRECIOUS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from workspace_agent.app.facts import Facts
+    from workspace_agent.app.survey import Ground
+    from workspace_agent.config.schema import Profile
+    from workspace_agent.model.atrisk import Entry
+    from workspace_agent.rescue.run import Run
+    from workspace_agent.rescue.saving import Outcome
+    from workspace_agent.watch.inventory import Inventory
+
+    Scanned = Callable[[Callable[[Entry], None]], None]
+
+# A file that is written on and on is kept as it is now and then.
+_QUIET_NS, _LONGEST = 3 * 10**9, 60.0
+
+# So much at once, and then as long a pause as this rate asks for: the pod's work comes first.
+_AT_ONCE, _FILES_AT_ONCE, _RATE = 16 << 20, 500, 5 << 20
+_EVERY = 2.0
+
+# After a volume that refused.
+_REFUSED = 60.0
+
+# Before anything was measured, in bytes a second; and what one more measurement counts for.
+_FIRST_RATE, _NEW = 50e6, 0.3
+
+# What is measured in less time says nothing of the volume.
+_MEASURED = 0.2
+
+# The last look at what is there may take its time.
+_LAST = 1.5
+
+# Of what is not kept so many are named, the most valuable first.
+_NAMED = 200
+
+
+class Keeping:
+    """Keeps what is taken (`take`) on the volume of *facts*; *is_written* asks for open files."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        facts: Facts,
+        here: Ground,
+        written: Callable[[], set[str]],
+        say: Callable[[str], None],
+    ) -> None:
+        self._rescue, self._facts, self._say = profile.rescue, facts, say
+        self._written, self._here = written, here
+        self._root = SafeRoot.at("/")
+        self._open = ExitStack()
+        self._run: Run | None = None
+        self._pending: dict[str, tuple[float, Entry]] = {}
+        self._due = self._gone_due = 0.0
+        self._until: float | None = None
+        self._problem: Problem | None = None
+        self.rate = _FIRST_RATE
+        self._saved = self._bytes = self._length = 0
+        self._here_once: set[str] = set()  # kept, and in this container: not only carried along
+        self.is_on = self._rescue.mode != "off" and facts.volume.survives
+        self.refused = rescues.refused(profile, facts)
+
+    def take(self, entry: Entry) -> None:
+        """Hear of a file that is new, or has changed."""
+        if self._rescue.mode == "auto" and self.is_on and self._is_for_now(entry):
+            first = self._pending.get(entry.path, (time.monotonic(), entry))[0]
+            self._pending[entry.path] = (first, entry)
+
+    def _is_for_now(self, entry: Entry) -> bool:
+        return (
+            entry.value >= PRECIOUS
+            and entry.size <= self._rescue.small
+            and stat.S_IFMT(entry.mode) in (stat.S_IFREG, stat.S_IFLNK)
+            and entry.kind not in self.refused
+        )
+
+    def on_time(self, now: float, inventory: Inventory) -> None:
+        """Keep what is quiet, a part at a time."""
+        if now < self._due or not self.is_on:
+            return
+        self._due = now + _EVERY
+        ready = self._ready(now)
+        if ready and (done := self._save(ready, None)):
+            self._due = time.monotonic() + max(_EVERY, done.bytes / _RATE)
+        if self._here_once and now >= self._gone_due:
+            began = time.process_time()
+            with self._locked() as run:
+                self._forget(run)
+            self._gone_due = now + max(30.0, (time.process_time() - began) / 0.002)
+
+    def _ready(self, now: float) -> list[Entry]:
+        """Take what is quiet, the most valuable first, out of what waits."""
+        clock = time.time_ns()
+        quiet = [
+            one for first, one in self._pending.values()
+            if clock - one.ctime_ns >= _QUIET_NS or now - first >= _LONGEST
+        ]  # fmt: skip
+        quiet.sort(key=lambda one: (-one.value, -one.mtime_ns))
+        taken: list[Entry] = []
+        size = 0
+        for one in quiet[:_FILES_AT_ONCE]:
+            if taken and size + one.size > _AT_ONCE:
+                break
+            taken.append(one)
+            size += one.size
+            del self._pending[one.path]
+        return taken
+
+    def stop(self, secs: float, scanned: Scanned) -> None:
+        """Keep all there is that *secs* allow: the pod ends."""
+        self._until = time.monotonic() + secs
+        self._all(self._until, scanned, last=False)
+
+    def last(self, scanned: Scanned) -> None:
+        """Keep what there is after the workload's end, and note what is not kept."""
+        now = time.monotonic()
+        until = max(self._until, now) + _LAST if self._until else now + self._rescue.budget
+        self._all(until, scanned, last=True)
+        self._open.close()
+
+    def _all(self, until: float, scanned: Scanned, *, last: bool) -> None:
+        if not self.is_on:
+            return
+        entries: list[Entry] = []
+        scanned(entries.append)
+        left = self._kept(entries, until)
+        if last:
+            with suppress(OSError):
+                self._note(left)
+
+    def _kept(self, entries: list[Entry], until: float) -> list[tuple[Entry, str]]:
+        """Save what can be saved of *entries*; returns the rest, and why."""
+        wanted, left = rescues.sorted_out(entries, self.refused)
+        made = plan(wanted, secs=until - time.monotonic(), rate=self.rate, room=self._rescue.most)
+        done = self._save(made.take, until)
+        self._pending.clear()
+        rest = [*left, *made.left]
+        return [*rest, *done.left] if done else [*rest, *((one, _NO_VOLUME) for one in made.take)]
+
+    def _save(self, entries: Iterable[Entry], until: float | None) -> Outcome | None:
+        with self._locked() as run:
+            if run is None:
+                return None
+            whole = rescues.whole(entries, self._here.layer.born)
+            limits = Limits(until=until, refuse=self.refused, is_written=self._writing())
+            done = run.save(self._root, whole, limits)
+            self._here_once.update(one.path for one in whole)
+        self._saved += done.saved
+        self._bytes += done.bytes
+        if done.secs > _MEASURED and done.bytes:
+            self.rate += _NEW * (done.bytes / done.secs - self.rate)
+        if done.problem:
+            self._failed(done.problem)
+        else:
+            self._problem = None
+        return done
+
+    def _writing(self) -> Callable[[str], bool]:
+        open_now = self._written()
+        return lambda path: path in open_now
+
+    @contextmanager
+    def _locked(self) -> Iterator[Run | None]:
+        """Hold the lock, and give the run as it is now: hooks and hands write to it, too."""
+        with rescues.locked(self._facts.runtime):
+            if self._run and self._run.length() != self._length:
+                self._run = None
+                self._open.close()
+            run = self._opened()
+            yield run
+            self._length = run.length() if run else 0
+
+    def _opened(self) -> Run | None:
+        if self._run is None:
+            try:
+                run = rescues.run_of(self._facts, self._here, self._rescue, self._open)
+            except OSError as error:
+                self._failed(rescues.not_saved(error))
+                return None
+            back = {path for path, one in run.own.backs.items() if one.how in _PUT and not one.at}
+            here = {path for path in run.own.saved if os.path.lexists(path)}
+            self._here_once |= here | back
+            self._run = run
+        return self._run
+
+    def _failed(self, problem: Problem) -> None:
+        """Try again later, with the volume opened anew."""
+        self._run = None
+        self._open.close()
+        self._due = time.monotonic() + _REFUSED
+        if problem != self._problem:
+            self._problem = problem
+            for line in problem.lines("degraded"):
+                self._say(line)
+
+    def _forget(self, run: Run | None) -> None:
+        """Note which kept files their owner has removed: they must not come back."""
+        gone = [path for path in self._here_once if not os.path.lexists(path)]
+        if run:
+            with suppress(OSError):
+                run.gone([path for path in gone if path in run.own.saved])
+                run.compact()
+            self._here_once.difference_update(gone)
+
+    def _note(self, left: list[tuple[Entry, str]]) -> None:
+        """Say on the volume what is not kept, and that this is the end."""
+        left = [(one, why) for one, why in left if KINDS[one.kind].value]
+        if not left and self._run is None:
+            return
+        left.sort(key=lambda one: -one[0].value)
+        with self._locked() as run:
+            if run:
+                self._forget(run)
+                run.left(rescues.summed(left, _NAMED))
+                run.end("the workload has ended")
+
+    def state(self) -> dict[str, object]:
+        """Return how it goes: files and bytes kept, how many wait, bytes a second."""
+        return {
+            "on": self.is_on, "files": self._saved, "bytes": self._bytes,
+            "waiting": len(self._pending), "rate": int(self.rate), "refused": self.refused,
+            "problem": self._problem.to_json() if self._problem else None,
+        }  # fmt: skip
+
+
+# How something was put back where it was.
+_PUT = ("restored", "replaced")
+
+_NO_VOLUME = "the volume did not take it"
