@@ -10,7 +10,7 @@ from workspace_agent.app.session import Told
 from workspace_agent.app.survey import ground, survey, volatile
 from workspace_agent.host.statx import born_ns, is_added
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.model.words import counted, shown, size
+from workspace_agent.model.words import counted, named, shown, size
 from workspace_agent.watch.kinds import KINDS, PRECIOUS
 from workspace_agent.watch.price import price
 
@@ -85,7 +85,7 @@ def _row(kind: str, entries: Sequence[Entry]) -> dict[str, Any]:
     about = KINDS[kind]
     return {
         "kind": kind, "value": about.value, "files": len(entries),
-        "bytes": sum(one.blocks for one in entries), "where": common(entries),
+        "bytes": sum(one.blocks for one in entries), "where": shown(common(entries)),
         "rescued": about.rescued,
     }  # fmt: skip
 
@@ -133,5 +133,5 @@ def _last(found: Survey, hidden: Sequence[int], where: Sequence[dict[str, Any]])
 
 
 def _file(one: Entry) -> dict[str, Any]:
-    return {"path": one.path, "kind": one.kind, "size": one.size, "bytes": one.blocks,
+    return {**named(one.path), "kind": one.kind, "size": one.size, "bytes": one.blocks,
             "changed": one.ctime_ns // 10**9, "added": is_added(one.path)}  # fmt: skip

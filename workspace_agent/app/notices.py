@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from workspace_agent.app import at_risk
+from workspace_agent.app import at_risk, records
 from workspace_agent.host import files
 from workspace_agent.host.room import room
 from workspace_agent.model import layout
@@ -44,6 +44,8 @@ _SAMPLES, _APART = 12, 10.0
 
 _NEAR = 1800.0
 
+_HELP = "workspace-agent at-risk"
+
 
 class Notices:
     """Says what *inventory* has, when it is news; *who* wrote a file is asked for its newest."""
@@ -65,6 +67,7 @@ class Notices:
         self._due = self._sampled = 0.0
         self._warned = 0
         self._last: dict[str, Any] = {}
+        self._greeted: list[str] = []
 
     def take(self, entry: Entry) -> None:
         """Hear of a file that is new, or has changed."""
@@ -139,10 +142,19 @@ class Notices:
         if found == self._last:
             return
         self._last = found
+        self._greet(found)
         try:
             files.commit(f"{self._facts.runtime}/{layout.WATCH}", dumps(found) + "\n")
         except OSError:
             return  # a full /run: the files themselves are what counts
+
+    def _greet(self, found: dict[str, Any]) -> None:
+        """Let login shells show what would be missed, where that changed."""
+        outside = dict(rows(found))["outside the volume"]
+        said = [] if outside == "nothing" else [f"outside the volume: {outside}; keep it: {_HELP}"]
+        if said != self._greeted:
+            self._greeted = said
+            records.greet(self._facts.runtime, self._profile, said)
 
     def _warn(self, ahead: usage.Forecast) -> None:
         """Warn at each level once, and when the disk will be full before long."""

@@ -7,7 +7,7 @@ import time
 from workspace_agent import __version__
 from workspace_agent.host import files
 from workspace_agent.model import layout
-from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.model.outcome import Report, Status
 from workspace_agent.model.problem import Problem
 from workspace_agent.steps.volume import identity
@@ -45,6 +45,16 @@ def amend(runtime: str, profile: Profile, booted: Mapping[str, Any], row: Row) -
         "problems": problems,
     }
     _publish(runtime, found, banner(profile, [Problem(**one) for one in problems]))
+
+
+def greet(runtime: str, profile: Profile, more: Sequence[str]) -> None:
+    """Let the banner say *more* than what this boot found."""
+    booted = table(files.read(f"{runtime}/{layout.STATUS}"))
+    problems = [Problem(**one) for one in booted.get("problems", ())]
+    try:
+        _write_or_remove(f"{runtime}/{layout.BANNER}", banner(profile, problems, more))
+    except OSError:
+        return
 
 
 def _publish(runtime: str, found: Mapping[str, object], greeting: str) -> None:
@@ -98,12 +108,13 @@ def to_json(facts: Facts, profile: Profile, report: Report, recipe: Recipe) -> d
     }
 
 
-def banner(profile: Profile, problems: Sequence[Problem]) -> str:
-    """Return what an interactive shell shows; nothing when all is well."""
-    if not profile.report.banner or not problems:
+def banner(profile: Profile, problems: Sequence[Problem], more: Sequence[str] = ()) -> str:
+    """Return what an interactive shell shows; nothing when all is well and there is no *more*."""
+    if not profile.report.banner or not (problems or more):
         return ""
     rule = "-" * 72
     lines = [f"! {p.what}" + (f"\n  fix: {p.fix}" if p.fix else "") for p in problems]
+    lines += [f"! {line}" for line in more]
     return "\n".join([rule, *lines, "  more: workspace-agent status", rule, ""])
 
 

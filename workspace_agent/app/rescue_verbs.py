@@ -12,7 +12,7 @@ from workspace_agent.app.session import Told
 from workspace_agent.app.survey import ground, survey
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.model.words import counted, duration, shown, size
+from workspace_agent.model.words import counted, duration, named, shown, size
 from workspace_agent.rescue.plan import plan as planned
 from workspace_agent.rescue.saving import Limits
 from workspace_agent.rescue.store import Content, Store, opened
@@ -124,7 +124,7 @@ def show(session: Session, name: str) -> Told:
     missed = [f"! {shown(one.path)}  {size(one.size)}  {one.kind}: {shown(one.why)}"
               for one in content.left.values()]  # fmt: skip
     data = {"files": [_saved(one) for one in files],
-            "left": [{"path": shown(one.path), "kind": one.kind, "size": one.size, "why": one.why}
+            "left": [{**named(one.path), "kind": one.kind, "size": one.size, "why": one.why}
                      for one in content.left.values()]}  # fmt: skip
     return Told([*lines, *missed, counted(len(files), "file")], data)
 
@@ -143,7 +143,7 @@ def restore(
     rows = [(path, verdict) for path, verdict in putting.done if verdict.how != "same"]
     lines = [f"{verdict.how:<9} {shown(path)}  ({shown(verdict.why)})" for path, verdict in rows]
     data = {"dry_run": dry_run, "files": [
-        {"path": shown(path), "how": verdict.how, "why": verdict.why}
+        {**named(path), "how": verdict.how, "why": verdict.why}
         for path, verdict in putting.done]}  # fmt: skip
     problem = None if dry_run else putting.problem()
     return Told(lines or ["all of it is there"], data, [problem] if problem else [])
@@ -154,7 +154,7 @@ def undo(session: Session) -> Told:
     with _step(session) as step:
         found = step.undo()
     lines = [f"{one.how:<9} {shown(path)}  ({shown(one.why)})" for path, one in found]
-    data = {"files": [{"path": shown(path), "how": one.how, "why": one.why} for path, one in found]}
+    data = {"files": [{**named(path), "how": one.how, "why": one.why} for path, one in found]}
     return Told(lines or ["nothing was put back"], data)
 
 
@@ -234,11 +234,11 @@ def _left_lines(left: Sequence[tuple[Entry, str]]) -> list[str]:
 
 
 def _left(entry: Entry, why: str) -> dict[str, Any]:
-    return {"path": shown(entry.path), "kind": entry.kind, "size": entry.size, "why": why}
+    return {**named(entry.path), "kind": entry.kind, "size": entry.size, "why": why}
 
 
 def _saved(one: Saved) -> dict[str, Any]:
-    return {"path": shown(one.path), "kind": one.kind, "size": one.size, "torn": one.torn,
+    return {**named(one.path), "kind": one.kind, "size": one.size, "torn": one.torn,
             "mtime": one.mtime_ns // 10**9, "sha256": one.sha256}  # fmt: skip
 
 

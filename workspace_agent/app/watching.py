@@ -19,11 +19,11 @@ from workspace_agent.app.engine import open_boot
 from workspace_agent.app.keeping import Keeping
 from workspace_agent.app.notices import Notices
 from workspace_agent.app.survey import Ground, ground
-from workspace_agent.host import mounts
+from workspace_agent.host import fanotify, mounts
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.watch import roots
 from workspace_agent.watch.doorbell import Doorbell
-from workspace_agent.watch.layer import ahead_ns
+from workspace_agent.watch.layer import ahead_ns, now_ns
 from workspace_agent.watch.writers import Sampler
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ _QUIET, _LONGEST = 0.5, 2.0
 
 # Of one core, what looking at everything, at times, and at what rang may take.
 _SHARE, _SHARE_TIMES, _SHARE_RUNG = 0.005, 0.003, 0.05
+
+# So often is the kernel asked for writers at once; each time it names up to 170.
+_READS = 32
+
+# Past so many folders a look at everything costs less.
+_FOLDERS = 1000
 
 # Twice a second is enough for everything that is not asked for by a sample of writers.
 _SLICE = 0.5
@@ -75,6 +81,7 @@ class Watcher:
         self._notices = Notices(profile, facts, here, self._sampler.who, say)
         self._canary = Canary(self._root)
         self._doorbell = Doorbell(self._roots(), lambda _: None)
+        self._witness, self._no_witness = fanotify.opened()
         self._times, self._all, self._rung = Due(), Due(), Due()
         self._dirty: dict[str, float] = {}
         self._unreadable = 0
@@ -106,15 +113,31 @@ class Watcher:
         for folder in self._doorbell.take():
             self._dirty.setdefault(folder, now)
             self._sampler.ring()
+        self._hear(now)
         if self._times(now):
             self._signatures()
-        if self._all(now) or "" in self._dirty:
+        if self._all(now) or ("" in self._dirty and self._rung(now)):
             self._everything()
         elif self._dirty and self._rung(now):
             self._some(now)
         self._keeping.on_time(now, self._inventory)
         self._notices.on_time(now, self._inventory, self._state)
         self._canary.on_time(now, self._inventory)
+
+    def _hear(self, now: float) -> None:
+        """Take what the kernel itself says of writers, where it does."""
+        for _ in range(_READS if self._witness else 0):
+            found = self._witness.read() if self._witness else []
+            if not found:
+                return
+            for path, pid in found:
+                self._dirty.setdefault(path.rpartition("/")[0], now)
+                if path:
+                    self._sampler.saw(path, pid)
+            if len(self._dirty) > _FOLDERS:
+                break
+        if self._witness:
+            self._dirty = {"": now}  # it is a storm: where it blows is found out by looking
 
     def _took(self, entry: Entry) -> None:
         if not self._canary.is_it(entry.path):
@@ -131,8 +154,8 @@ class Watcher:
 
     def _everything(self) -> None:
         self._dirty.clear()
-        self._inventory.layer = self._inventory.layer.at(ahead_ns())
-        began, fresh = time.process_time(), time.clock_gettime_ns(5)
+        self._inventory.at(self._inventory.layer.at(ahead_ns()))
+        began, fresh = time.process_time(), now_ns()
         scan = self._here.scan(self._root, self._inventory)
         self._inventory.begin()
         scan.run()
@@ -142,6 +165,7 @@ class Watcher:
         self._doorbell.check()
         cost = time.process_time() - began
         self._all.after(min(AT_MOST, max(EVERYTHING, cost / _SHARE)))
+        self._rung.after(cost / _SHARE_RUNG)
         self._enter_private()
 
     def _signatures(self) -> None:
@@ -197,6 +221,7 @@ class Watcher:
         return {
             "mode": self._inventory.layer.mode, "why": self._inventory.layer.why,
             "doorbell": bell.state, "doorbell_why": bell.why, "unreadable": self._unreadable,
+            "writers": "fanotify" if self._witness else f"samples: {self._no_witness}",
             "folders": len(self._inventory.folders), "kept": self._keeping.state(),
             "canary": self._canary.state(),
         }  # fmt: skip

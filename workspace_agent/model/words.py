@@ -31,3 +31,15 @@ def counted(count: int, one: str, many: str = "") -> str:
 def shown(text: str) -> str:
     """Return *text*, a name of somebody's choice, without anything that a terminal would act on."""
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def named(path: str) -> dict[str, str]:
+    """Return *path* for JSON: as it is, or, where it is no text, shown and its bytes in base64."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        import base64
+
+        raw = path.encode("utf-8", "surrogateescape")
+        return {"path": shown(path), "b64": base64.b64encode(raw).decode()}
+    return {"path": path}

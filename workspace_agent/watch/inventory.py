@@ -60,6 +60,11 @@ class Inventory:
         self._classifier, self._take, self._is_ignored = classifier, take, is_ignored
         self._pass = 0
 
+    def at(self, layer: Layer) -> None:
+        """Take what is known of the layer now: after a clock was set back, old times are new."""
+        if layer != self.layer:
+            self.layer, self.fresh = layer, min(self.fresh, layer.born)
+
     def begin(self) -> None:
         """Hear that a pass over everything begins."""
         self._pass += 1
