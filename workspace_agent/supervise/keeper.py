@@ -63,15 +63,13 @@ class Keeper:
         """Tell the watcher that the pod ends in *grace* seconds."""
         if self._until is not None:
             return
-        self._until = monotonic() + grace
-        if not self.pid and self._due is not None:
-            self._start()
+        self._last(grace)
         self._tell(b"stop %d\n" % max(1, int(grace)))
 
     def finish(self, grace: float) -> None:
         """Tell it that the workload has ended, and wait for it as long as there is time."""
         if self._until is None:
-            self.on_term(self._budget)
+            self._last(self._budget)
         self._close()
         limit = (self._until or 0.0) + _MORE
         while self.pid:
@@ -83,6 +81,12 @@ class Keeper:
                 self.pid = 0
             else:
                 _signal.sigtimedwait((_signal.SIGCHLD,), _SLICE)
+
+    def _last(self, secs: float) -> None:
+        """Give it *secs* seconds, and start one that was not started yet."""
+        self._until = monotonic() + secs
+        if not self.pid and self._due is not None:
+            self._start()
 
     def _start(self) -> None:
         self._due = None

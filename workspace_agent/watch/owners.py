@@ -42,7 +42,7 @@ class Owners:
     def __init__(self, since: int, root: str = "") -> None:
         self._since, self._root = since, root
         self._sites: dict[str, tuple[int, dict[str, list[str]], set[str]]] = {}
-        self._near: tuple[str, Known] = ("", {})
+        self._near: tuple[tuple[str, str, int], Known] = (("", "", 0), {})
         self._lists: dict[str, tuple[int, frozenset[str], int]] = {}
 
     def __call__(self, path: str, info: os.stat_result) -> str:
@@ -60,7 +60,7 @@ class Owners:
     def _packaged(self, site: str, below: str, info: os.stat_result) -> str:
         tops, _ = self._site(site)
         top = below.partition("/")[0]
-        key = f"{site}/{top}"
+        key = (site, top, self._sites[site][0])
         if self._near[0] != key:
             self._near = (key, dict(self._records(site, tops.get(top, ()))))
         noted = self._near[1].get(below)
