@@ -170,7 +170,9 @@ def test_every_state_file_is_on_its_page_and_no_other() -> None:
 
 def test_every_step_is_in_the_list_of_a_boot() -> None:
     modules = [
-        p for part in ("steps", "replay") for p in (ROOT / "workspace_agent" / part).iterdir()
+        p
+        for part in ("steps", "replay", "rescue")
+        for p in (ROOT / "workspace_agent" / part).iterdir()
     ]
     text = "".join(path.read_text() for path in modules if path.suffix == ".py")
     named = set(re.findall(r'^    name: str = "([^"]+)"$', text, re.M))

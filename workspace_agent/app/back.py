@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from workspace_agent.rescue.back import PutBack
 
 
-def step_of(profile: Profile, facts: Facts) -> PutBack | None:
-    """Return the step that puts back what earlier containers had; None where nothing was kept."""
+def step_of(profile: Profile, facts: Facts, *, dry_run: bool = False) -> PutBack | None:
+    """Return the step that puts back what earlier containers had; None where nothing was kept.
+
+    A *dry_run* leaves no note of this container's run.
+    """
     state = layout.state(facts.volume.path)
     on = profile.rescue.mode != "off" and facts.system and facts.runtime
     if not on or not files.is_folder(f"{state}/{layout.RESCUE_IN_STATE}"):
@@ -24,11 +27,11 @@ def step_of(profile: Profile, facts: Facts) -> PutBack | None:
     from workspace_agent.rescue.back import PutBack
     from workspace_agent.watch.layer import probe
 
-    layer = probe(facts.runtime)
+    layer = probe(facts.runtime, note=False)
     return PutBack(
         volume=facts.volume.path,
         owner=rescues.owner(profile, facts.environ),
-        run=rescues.run_name(facts),
+        run=rescues.run_name(facts, note=not dry_run),
         header=rescues.header(facts, layer),
         untouched=lambda info: info.st_ctime_ns < layer.born,
         kinds=profile.rescue.back,

@@ -133,8 +133,12 @@ def known_steps(profile: Profile, facts: Facts) -> dict[str, tuple[str, ...]]:
         *wiring_steps(profile, facts, recipe),
         *script_steps(profile, facts, recipe),
     )
-    packages: dict[str, tuple[str, ...]] = {"replay": ()} if profile.replay.mode != "off" else {}
-    return {**{step.name: step.needs for step in steps}, **packages}
+    found = {step.name: step.needs for step in steps}
+    if profile.replay.mode != "off":
+        found["replay"] = ()
+    if profile.rescue.mode != "off" and facts.system:
+        found["rescue.back"] = ("volume.ready",)
+    return found
 
 
 def run(

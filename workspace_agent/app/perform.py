@@ -108,7 +108,8 @@ class Performance:
     def _back(self, report: Report) -> Report:
         """Put back what earlier containers had outside the volume, which does not wait for ever."""
         profile, facts = self._opening.profile, self._opening.facts
-        step = None if self._opening.trouble else back.step_of(profile, facts)
+        idle = self._opening.trouble is not None
+        step = None if idle else back.step_of(profile, facts, dry_run=self._dry_run)
         if step is None:
             return self._scripts(report)
         wait = profile.rescue.wait if self._hurry else 0

@@ -150,14 +150,15 @@ def image(facts: Facts, layer: Layer) -> str:
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
 
-def run_name(facts: Facts) -> str:
-    """Return the name of this container's run, the same for whoever asks in this boot."""
+def run_name(facts: Facts, *, note: bool = True) -> str:
+    """Return the name of this container's run, the same for whoever asks after a *note* of it."""
     path = f"{facts.runtime}/{layout.RESCUE_RUN}"
     name = os.fsdecode(files.read(path) or b"").strip()
     if not name:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         name = f"{stamp}-{facts.boot_id}"
-        files.commit(path, f"{name}\n")
+        if note:
+            files.commit(path, f"{name}\n")
     return name
 
 

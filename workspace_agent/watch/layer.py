@@ -73,12 +73,15 @@ def mountinfo() -> str:
         return handle.read()
 
 
-def probe(runtime: str) -> Layer:
-    """Find out how the layer of this container can be told; *runtime* is the agent's folder."""
+def probe(runtime: str, *, note: bool = True) -> Layer:
+    """Find out how the layer of this container can be told; *runtime* is the agent's folder.
+
+    When its first workload was started is noted in the layer itself, unless *note* is False.
+    """
     kind, options = root_mount(mountinfo())
     started = _started(runtime)
     mode, born, why = decide(kind, options, born_ns("/"), started, _redirects(options))
-    return Layer(mode, born, _since(born, started), mode != NO_PRUNE, why, ahead_ns())
+    return Layer(mode, born, _since(born, started, note), mode != NO_PRUNE, why, ahead_ns())
 
 
 def decide(
@@ -131,10 +134,10 @@ def _started(runtime: str) -> int:
     return found if isinstance(found, int) and 0 < found <= time.time_ns() else now_ns()
 
 
-def _since(born: int, started: int) -> int:
+def _since(born: int, started: int, note: bool) -> int:
     """Return when the first workload of this layer was started: a container may be restarted.
 
-    That is noted in the layer itself; what an image brings along is older than the layer.
+    What an image brings along is older than the layer.
     """
     path = layout.began(os.geteuid())
     try:
@@ -144,6 +147,8 @@ def _since(born: int, started: int) -> int:
             return min(int(text), started)
     except OSError:
         pass
+    if not note:
+        return started
     try:
         os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
         files.commit(path, f"{started}\n")
