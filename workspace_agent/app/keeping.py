@@ -12,18 +12,17 @@ from workspace_agent.app import rescues
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model.problem import Problem
 from workspace_agent.rescue.plan import plan
-from workspace_agent.rescue.saving import Limits
+from workspace_agent.rescue.saving import Limits, Outcome
 from workspace_agent.watch.kinds import KINDS, PRECIOUS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from workspace_agent.app.facts import Facts
     from workspace_agent.app.survey import Ground
     from workspace_agent.config.schema import Profile
     from workspace_agent.model.atrisk import Entry
     from workspace_agent.rescue.run import Run
-    from workspace_agent.rescue.saving import Outcome
     from workspace_agent.watch.inventory import Inventory
 
     Scanned = Callable[[Callable[[Entry], None]], None]
@@ -49,6 +48,9 @@ _LAST = 1.5
 
 # Of what is not kept so many are named, the most valuable first.
 _NAMED = 200
+
+# What is worth less is nobody's work, and not named at all.
+_WORTH = 20
 
 
 class Keeping:
@@ -154,7 +156,9 @@ class Keeping:
         rest = [*left, *made.left]
         return [*rest, *done.left] if done else [*rest, *((one, _NO_VOLUME) for one in made.take)]
 
-    def _save(self, entries: Iterable[Entry], until: float | None) -> Outcome | None:
+    def _save(self, entries: Sequence[Entry], until: float | None) -> Outcome | None:
+        if not entries and self._run is None:
+            return Outcome()  # a volume on which nothing is kept is not written to
         with self._locked() as run:
             if run is None:
                 return None
@@ -221,7 +225,7 @@ class Keeping:
 
     def _note(self, left: list[tuple[Entry, str]]) -> None:
         """Say on the volume what is not kept, and that this is the end."""
-        left = [(one, why) for one, why in left if KINDS[one.kind].value]
+        left = [(one, why) for one, why in left if KINDS[one.kind].value >= _WORTH]
         if not left and self._run is None:
             return
         left.sort(key=lambda one: -one[0].value)

@@ -99,8 +99,12 @@ class Run:
         self.write([Mark("took")])
 
     def end(self, reason: str) -> None:
-        """Note that the run ended in good order."""
+        """Note that the run ended in good order; a boot has to come only if there is something."""
         self.write([Mark("end", reason)])
+        others = set(self.store.top.names()) - {layout.RESCUE_WANTED, self.store.owner}
+        if not self.known.saved and not others:
+            self.store.top.remove(layout.RESCUE_WANTED)
+            self._is_wanted = False
 
     def write(self, lines: Sequence[Line]) -> None:
         """Append *lines*, durably; the bytes that they name are durable already."""
@@ -108,6 +112,10 @@ class Run:
         while part := list(islice(rest, _AT_ONCE)):
             text = b"\n" if self._is_cut else b""
             text += encode(self.header) if self.own.header == Header() else b""
+            if not self._is_wanted and any(isinstance(line, Saved) for line in part):
+                # Whoever has nothing but this marker to go by must not find lines without it.
+                self.store.top.create(layout.RESCUE_WANTED, "", durable=True)
+                self._is_wanted = True
             fd = self._opened()
             self._is_cut = True
             files.write_all(fd, text + b"".join(map(encode, part)))
@@ -121,8 +129,6 @@ class Run:
 
     def _opened(self) -> int:
         if self._fd < 0:
-            # Whoever has nothing but this marker to go by must not find lines without it.
-            self.store.top.create(layout.RESCUE_WANTED, "", durable=True)
             self._fd = self.store.open_run(self.name)
             files.sync_dir("", self.store.runs_at.fd)
         return self._fd

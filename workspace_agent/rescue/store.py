@@ -85,11 +85,12 @@ class Content:
 
 @dataclass(frozen=True)
 class Store:
-    """What was saved for one owner; *top* is the folder of all owners."""
+    """What was saved for one owner, in a folder named *owner* in *top*."""
 
     top: SafeRoot
     runs_at: SafeRoot
     data: SafeRoot
+    owner: str
 
     def runs(self) -> list[str]:
         """List the runs, the newest last."""
@@ -180,7 +181,7 @@ def opened(volume: str, owner: str, *, make: bool = False) -> Iterator[Store]:
         top.folder(f"{_name(owner)}/runs", mode) as runs,
         top.folder(f"{_name(owner)}/data", mode) as data,
     ):
-        yield Store(top, runs, data)
+        yield Store(top, runs, data, _name(owner))
 
 
 def _name(owner: str) -> str:
