@@ -166,3 +166,18 @@ def test_the_workload_sees_nothing_of_it(tmp_path: Path) -> None:
     assert "/proc" in out.read_text()
     assert pipe not in out.read_text()
     assert ["started", "end"] == watched.log, "it was not hit by the signal"
+
+
+def test_one_that_was_frozen_is_still_the_one(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    watched.start()
+    pid = watched.keeper.pid
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: ") T " in Path(f"/proc/{pid}/stat").read_text(), "it is stopped")
+
+    init._reap(0, init.Duty(5.0), [watched.keeper])
+
+    assert pid == watched.keeper.pid
+    os.kill(pid, signal.SIGCONT)
+    watched.keeper.finish(1)
+    assert ["started", "end"] == watched.log

@@ -32,17 +32,20 @@ NO_LAYER = Problem(
 )
 
 
-def at_risk(session: Session, *, every: bool, since: float, fail: bool) -> tuple[Told, bool]:
+def at_risk(
+    session: Session, *, every: bool, since: float, fail: bool, unseen: bool = False
+) -> tuple[Told, bool]:
     """Say what is outside the volume, and whether something precious is, where that is to *fail*.
 
-    *every* lists each file; *since* is how many seconds ago it may have changed, 0 for ever.
+    *every* lists each file, *unseen* hidden ones as well; *since* is how many seconds ago it may
+    have changed, 0 for ever.
     """
     opening = session.open(strict=False)
     if not opening.facts.system:
         raise AgentError(NO_LAYER)
     here = ground(opening.profile, opening.facts)
     after = time.time_ns() - int(since * 10**9) if since else 0
-    found = survey(here, lambda one: one.kind != "hidden" and one.ctime_ns >= after)
+    found = survey(here, lambda one: (unseen or one.kind != "hidden") and one.ctime_ns >= after)
     volume, home = (
         opening.facts.volume.path,
         opening.facts.fill(opening.profile, opening.profile.home.path),
@@ -54,6 +57,7 @@ def at_risk(session: Session, *, every: bool, since: float, fail: bool) -> tuple
             "price": str(price(kind, [*map(_span, each)], here.layer.since) or ""),
         }
         for kind, each in _by_kind(found.entries).items()
+        if kind != "hidden"
     ]
     hidden = found.inventory.sums.get("hidden", [0, 0])
     where = volatile(here)

@@ -182,7 +182,7 @@ def _reap(child: int, duty: Duty, beside: Sequence[Companion]) -> int | None:
         elif pid == child:
             ended = status
         for one in beside:
-            if pid == one.pid:
+            if pid == one.pid and not os.WIFSTOPPED(status):
                 one.on_exit(status)
 
 
