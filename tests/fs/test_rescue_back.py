@@ -208,6 +208,18 @@ def test_what_is_there_already_stays_untouched(twin: World, plant: Callable, sam
     assert ["a.py"] == os.listdir(twin.top)
 
 
+@pytest.mark.parametrize("size", [0, 9 << 20])
+def test_a_hole_is_not_taken_for_what_is_in_its_place(on_disk: World, size: int) -> None:
+    os.truncate(on_disk.write("/a", b""), size)
+    on_disk.save("/a")
+    on_disk.dies()
+    on_disk.write("/a", b"x" * size)
+    problem = back(on_disk)
+
+    assert ("rescue.beside" if size else None) == (problem and problem.slug)
+    assert b"x" * size == (on_disk.top / "a").read_bytes()
+
+
 def test_what_does_not_come_by_itself_is_kept_and_comes_when_asked_for(
     twin: World, plant: Callable
 ) -> None:

@@ -453,6 +453,28 @@ def test_in_one_life_packs_are_compacted_too(on_disk: World) -> None:
     assert keep == on_disk.bytes("/keep")
 
 
+def test_a_compaction_that_goes_on_in_another_pack_loses_nothing(on_disk: World) -> None:
+    """What it moved is not looked for where it was when it began."""
+    expected = {f"/keep{n}": os.urandom(3 * MB) for n in range(4)}
+    with on_disk.running() as save:
+        for path, data in expected.items():
+            on_disk.write(path, data)
+            on_disk.write("/filler", os.urandom(7 * MB))
+            save(path)
+            save("/filler")
+        on_disk.write("/filler", b"")
+        on_disk.write("/last", os.urandom(7 * MB))
+        save("/last", "/filler")
+        on_disk.write("/more", os.urandom(6 * MB))
+        save("/more")
+        for _ in range(3):
+            on_disk.write("/last", os.urandom(5 * MB))
+            save("/last")
+
+    assert expected == {path: on_disk.bytes(path) for path in expected}
+    assert (on_disk.top / "more").read_bytes() == on_disk.bytes("/more")
+
+
 # A volume that refuses, and kills.
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO]

@@ -23,7 +23,7 @@ CHANGED = replace(CODE, added=False)
 UNKNOWN = replace(CODE, added=None)
 DATA = replace(CODE, kind="datasets")
 ETC = replace(CHANGED, path="/etc/motd", kind="config")
-FOLDER = replace(CODE, type="d", kind="")
+FOLDER = replace(CODE, type="d")
 
 # (what was saved, what is there, untouched, of the same image) -> what becomes of it.
 ROWS = [
@@ -52,6 +52,7 @@ ROWS = [
     (FOLDER, ABSENT, False, True, "restored"),
     (FOLDER, SAME, False, True, "same"),
     (FOLDER, ANOTHER_TYPE, False, True, "never"),
+    (replace(FOLDER, kind="datasets"), ABSENT, False, True, "offered"),
     (replace(FOLDER, path="/etc/new"), ABSENT, False, True, "offered"),
     (replace(CODE, path="/proc/1/mem"), ABSENT, False, True, "never"),
     (replace(CODE, path="/dev/sda"), OTHER, True, True, "never"),

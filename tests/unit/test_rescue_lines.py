@@ -49,7 +49,8 @@ LINES = [
     Back("/a", "restored"),
     Back("/a", "beside", "/a.rescued-x"),
     Back("/a", "replaced", "", PLAIN),
-    Header("2026-01-01", "sha256:x", "pod-0"),
+    Header(began="2026-01-01", image="sha256:x", host="pod-0"),
+    Header(),
 ]
 
 
@@ -126,9 +127,10 @@ WRONG = {
     "a word of its own": fields(shell="/bin/sh"),
     "a torn word": fields(torn="yes"),
     "gone without a path": b'{"gone": "../x"}',
-    "back by magic": b'{"back": "/a", "how": "magic", "at": ""}',
-    "back elsewhere": b'{"back": "/a", "how": "beside", "at": "../x"}',
-    "back with a wrong old": b'{"back": "/a", "how": "replaced", "at": "", "old": {"path": "/a"}}',
+    "back by magic": b'{"back": "/a", "how": "magic", "place": "/b"}',
+    "back elsewhere": b'{"back": "/a", "how": "beside", "place": "../x"}',
+    "back with a wrong old": b'{"back": "/a", "how": "replaced", "old": {"path": "/a"}}',
+    "a number that is a flag": fields(torn=1),
     "left without a size": b'{"left": "/a", "kind": "code", "why": ""}',
     "deep": b'{"path": ' + b"[" * 60_000,
     "long": fields(kind="k" * LONGEST),

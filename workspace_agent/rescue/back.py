@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from workspace_agent.host.safe_root import FOLDER as OPEN_FOLDER
@@ -14,25 +14,16 @@ from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import counted, shown, size
 from workspace_agent.rescue.decide import KINDS, OTHER, SAME, Verdict, beside, decide
 from workspace_agent.rescue.lines import FOLDER, Back, Header, Saved
-from workspace_agent.rescue.put import (
-    DamagedError,
-    TakenError,
-    compared,
-    dress,
-    folder_of,
-    put,
-    remember,
-)  # fmt: skip
+from workspace_agent.rescue.put import PutError, compared, dress, folder_of, plain, put
 from workspace_agent.rescue.reading import LeftError
 from workspace_agent.rescue.saving import Limits, Saving
-from workspace_agent.rescue.store import Content, opened
+from workspace_agent.rescue.store import Content, merged, opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from workspace_agent.rescue.run import Run
-    from workspace_agent.rescue.store import Store
 
 # One sync of the journal for so many acts.
 _AT_ONCE = 256
@@ -63,49 +54,37 @@ class PutBack:
         """See whether this life has looked at everything; the journal says what became of it."""
         try:
             with opened(self.volume, self.owner) as store:
-                own = store.read(self.run) if self.run in store.runs() else Content()
-                if own.took:
-                    return Ok(_told(Counter(back.how for back in own.backs.values())))
-                lines = store.chain().saved.values()
+                parts = store.parts()
         except FileNotFoundError:
             return Ok()
+        own = parts.get(self.run) or Content()
+        lines = {} if own.took else merged(parts).saved
         if not lines:
-            return Ok()
-        what = counted(sum(line.type != FOLDER for line in lines), "file")
-        return Todo(f"{what} of an earlier container ({size(sum(one.stored for one in lines))})")
+            hows = Counter(back.how for back in own.backs.values())
+            return Ok(", ".join(f"{hows[how]} {how}" for how in (*_ACTS, "undone") if hows[how]))
+        what = counted(sum(line.type != FOLDER for line in lines.values()), "file")
+        stored = size(sum(line.stored for line in lines.values()))
+        return Todo(f"{what} of an earlier container ({stored})")
 
     def apply(self, tell: Callable[[str], None]) -> Problem | None:
         """Put them back, each noted before it is done."""
-        with (
-            opened(self.volume, self.owner, make=True) as store,
-            SafeRoot.at(self.root) as top,
-            store.begin(self.run, self.header) as run,
-        ):
+        with self._begun(make=True) as (top, run):
             run.carry(run.known)
-            putting = Putting(store, run, top, self, tell)
+            putting = Putting(run, top, self, tell)
             putting.all(run.known.saved.values(), self.kinds)
             run.took()
         return putting.problem()
 
     def restore(
-        self,
-        is_chosen: Callable[[Saved], bool],
-        *,
-        to: str = "",
-        dry_run: bool = False,
-        tell: Callable[[str], None] = lambda _: None,
+        self, is_chosen: Callable[[Saved], bool], *, to: str = "", dry_run: bool = False
     ) -> Putting:
         """Put back what somebody asked for, into the folder *to* if that is given.
 
         Raises OSError where nothing was ever saved.
         """
-        with (
-            opened(self.volume, self.owner) as store,
-            SafeRoot.at(to or self.root) as top,
-            store.begin(self.run, self.header) as run,
-        ):
+        with self._begun(to) as (top, run):
             chosen = [one for one in run.known.saved.values() if is_chosen(one)]
-            putting = Putting(store, run, top, self, tell, dry_run=dry_run, journal=not to)
+            putting = Putting(run, top, self, dry_run=dry_run, journal=not to)
             putting.all(chosen, None)
             return putting
 
@@ -115,35 +94,40 @@ class PutBack:
         It stays on the volume, and no boot puts it back by itself. Raises OSError where nothing
         was ever saved.
         """
-        with (
-            opened(self.volume, self.owner) as store,
-            SafeRoot.at(self.root) as top,
-            store.begin(self.run, self.header) as writing,
-        ):
+        with self._begun() as (top, run):
             # What is in a folder comes before it.
-            backs = sorted(writing.own.backs.values(), key=lambda back: -back.path.count("/"))
-            writing.write([replace(back, how="undone") for back in backs])
-            return [(back.path, _undone(store, top, writing, back)) for back in backs]
+            backs = sorted(run.own.backs.values(), key=lambda back: -back.path.count("/"))
+            run.write([replace(back, how="undone") for back in backs])
+            return [(back.path, _undone(top, run, back)) for back in backs]
+
+    @contextmanager
+    def _begun(self, to: str = "", make: bool = False) -> Iterator[tuple[SafeRoot, Run]]:
+        with (
+            opened(self.volume, self.owner, make=make) as store,
+            SafeRoot.at(to or self.root) as top,
+            store.begin(self.run, self.header) as run,
+        ):
+            yield top, run
 
 
-def _undone(store: Store, top: SafeRoot, run: Run, back: Back) -> Verdict:
-    saved, at = run.own.saved.get(back.path), back.at or back.path
-    above, _, name = at[1:].rpartition("/")
+def _undone(top: SafeRoot, run: Run, back: Back) -> Verdict:
+    saved, at = run.own.saved.get(back.path), back.place or back.path
     try:
         here, info = compared(top, at, saved, lambda _: False) if saved else (OTHER, None)
         if saved is None or here != SAME:
             return Verdict("left", "it is not as it was put back" if here == OTHER else here)
-        with top.folder(above) as folder:
+        with folder_of(top, at) as folder:
+            name = at.rpartition("/")[2]
             if saved.type == FOLDER:
                 os.rmdir(name, dir_fd=folder.fd)
             elif back.old:
-                put(store.data, folder, name, back.old, info)
+                put(run.store.data, folder, name, back.old, info)
             else:
                 os.unlink(name, dir_fd=folder.fd)
-    except DamagedError:
-        return Verdict("left", "the image's version can no longer be read")
-    except (OSError, TakenError) as error:
-        return Verdict("left", getattr(error, "strerror", "") or "it changed just now")
+    except PutError as error:
+        return Verdict("left", error.verdict.why)
+    except OSError as error:
+        return Verdict("left", os.strerror(error.errno or 0))
     return Verdict("undone", "")
 
 
@@ -151,57 +135,56 @@ def _undone(store: Store, top: SafeRoot, run: Run, back: Back) -> Verdict:
 class Putting:
     """Things being put back; *done* says what became of each: (path, verdict)."""
 
-    store: Store
     run: Run
     top: SafeRoot
     step: PutBack
-    tell: Callable[[str], None]
+    tell: Callable[[str], None] = lambda _: None
     dry_run: bool = False
     journal: bool = True
     done: list[tuple[str, Verdict]] = field(default_factory=list)
     spent: int = 0
+    made: dict[str, Saved] = field(default_factory=dict)
 
     def all(self, lines: Iterable[Saved], kinds: Sequence[str] | None) -> None:
         """Put back *lines*: folders, files, further names of files; in the order of *kinds*."""
-        kinds_in_order = list(kinds or ())
 
         def order(one: Saved) -> tuple[object, ...]:
-            known = one.kind in kinds_in_order
-            at = kinds_in_order.index(one.kind) if known else len(kinds_in_order)
-            return one.type != FOLDER, bool(one.hard), at, one.path
+            kind = (*(kinds or ()), one.kind).index(one.kind)
+            return one.type != FOLDER, bool(one.hard), kind, one.path
 
         rest = sorted(lines, key=order)
         for n in range(0, len(rest), _AT_ONCE):
-            part = [(one, *self._judged(one, kinds)) for one in rest[n : n + _AT_ONCE]]
-            acts = [(one, verdict, at) for one, verdict, at in part if verdict.how in _ACTS]
-            if acts and not self.dry_run:
-                acts = self._noted(acts)
-                for one, verdict, at in acts:
-                    self._act(one, verdict, at)
-            named = {one.path for one, _, _ in acts} if not self.dry_run else set[str]()
-            self.done += [(one.path, v) for one, v, _ in part if one.path not in named]
-            self.tell(f"{n + len(part)} of {len(rest)} looked at")
-        if not self.dry_run:
-            self._finish(rest)
+            acts: list[tuple[Saved, Verdict, Back]] = []
+            for one in rest[n : n + _AT_ONCE]:
+                verdict, at = self._judged(one, kinds)
+                if verdict.how not in _ACTS or self.dry_run:
+                    self.done.append((one.path, verdict))
+                elif note := self._note(one, verdict.how, at):
+                    acts.append((one, verdict, note))
+            if self.journal:
+                self.run.write([note for _, _, note in acts])
+            self.done += [(one.path, self._act(one, verdict, note)) for one, verdict, note in acts]
+            self.tell(f"{min(n + _AT_ONCE, len(rest))} of {len(rest)} looked at")
+        self._finish()
 
     def _judged(self, saved: Saved, kinds: Sequence[str] | None) -> tuple[Verdict, str]:
         """Say what becomes of *saved*, and at which path."""
+        at, untouched = saved.path, self.step.untouched
+        if kinds is not None and at in self.run.known.undone:
+            return Verdict("offered", "you took it back once"), at
         try:
-            if kinds is not None and saved.path in self.run.known.undone:
-                return Verdict("offered", "you took it back once"), saved.path
-            here, info = compared(self.top, saved.path, saved, self.step.untouched)
+            here, info = compared(self.top, at, saved, untouched)
             verdict = decide(
                 saved, here, kinds=kinds,
-                untouched=here == OTHER and info is not None and self.step.untouched(info),
+                untouched=here == OTHER and info is not None and untouched(info),
                 same_image=bool(saved.image) and saved.image == self.step.header.image,
             )  # fmt: skip
-            at = saved.path
             if verdict.how == "beside":
                 at = beside(saved)
-                if compared(self.top, at, saved, self.step.untouched)[0] == SAME:
+                if compared(self.top, at, saved, untouched)[0] == SAME:
                     return Verdict("same", "it is beside"), at
         except OSError as error:
-            return Verdict("refused", os.strerror(error.errno or 0)), saved.path
+            return Verdict("refused", os.strerror(error.errno or 0)), at
         if kinds is not None and verdict.how in _ACTS:
             if self.spent + saved.stored > self.step.most_bytes:
                 most = size(self.step.most_bytes)
@@ -209,108 +192,91 @@ class Putting:
             self.spent += saved.stored
         return verdict, at
 
-    def _noted(self, acts: list[tuple[Saved, Verdict, str]]) -> list[tuple[Saved, Verdict, str]]:
-        """Write down what is about to happen; what cannot be kept is not replaced."""
-        notes, sure = [], []
-        for saved, verdict, at in acts:
-            old = None
-            if verdict.how == "replaced":
-                try:
-                    keeping = Saving(self.run, self.top, Limits(), self.tell)
-                    old = keeping.bytes_of(saved.path, saved.kind)  # the image's, for an `undo`
-                except (OSError, LeftError) as error:
-                    self.done.append((saved.path, Verdict("refused", str(error))))
-                    continue
-            notes.append(Back(saved.path, verdict.how, at if at != saved.path else "", old))
-            sure.append((saved, verdict, at))
-        if self.journal:
-            self.run.write(notes)
-        return sure
+    def _note(self, saved: Saved, how: str, at: str) -> Back | None:
+        """Return the note of what is about to happen; what cannot be kept is not replaced."""
+        old = None
+        if how == "replaced":
+            try:
+                keeping = Saving(self.run, self.top, Limits(), self.tell)
+                old = keeping.bytes_of(saved.path, saved.kind)  # the image's, for an `undo`
+            except (OSError, LeftError) as error:
+                self.done.append((saved.path, Verdict("refused", str(error))))
+                return None
+        return Back(saved.path, how, at if at != saved.path else "", old)
 
-    def _act(self, saved: Saved, verdict: Verdict, at: str) -> None:
+    def _act(self, saved: Saved, verdict: Verdict, note: Back) -> Verdict:
+        at, made = note.place or note.path, self._made(saved)
         try:
             if saved.type == FOLDER:
-                with folder_of(self.top, f"{at}/x", self._made(saved)):
-                    pass
-            else:
-                over = self.top.look(at[1:]) if verdict.how == "replaced" else None
-                with folder_of(self.top, at, self._made(saved)) as folder:
-                    if not self._linked(saved, at, folder):
-                        name = at.rpartition("/")[2]
-                        put(self.store.data, folder, name, saved, over)
-        except DamagedError:
-            verdict = Verdict("damaged", "its bytes on the volume are not those that were saved")
-        except TakenError:
-            verdict = Verdict("refused", "something else has its name by now")
+                with folder_of(self.top, f"{at}/x", made):
+                    return verdict
+            over = self.top.look(at[1:]) if note.old else None
+            if note.old and not (over and self.step.untouched(over)):
+                raise PutError("refused", "it changed just now")
+            with folder_of(self.top, at, made) as folder:
+                if not self._linked(saved, at, folder):
+                    put(self.run.store.data, folder, at.rpartition("/")[2], saved, over)
+        except PutError as error:
+            return error.verdict
         except OSError as error:
-            verdict = Verdict("refused", os.strerror(error.errno or 0))
-        self.done.append((saved.path, verdict))
+            return Verdict("refused", os.strerror(error.errno or 0))
+        return verdict
 
     def _linked(self, saved: Saved, at: str, folder: SafeRoot) -> bool:
         """Make it another name of the file that it was one of, if that is back."""
         if not saved.hard or at != saved.path:
             return False
-        first = replace(saved, path=saved.hard)
         with suppress(OSError):
-            if compared(self.top, saved.hard, first, lambda _: True)[0] != SAME:
-                return False
-            with folder_of(self.top, saved.hard) as other:
-                names = saved.hard.rpartition("/")[2], at.rpartition("/")[2]
-                os.link(*names, src_dir_fd=other.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
-                return True
+            if compared(self.top, saved.hard, saved, lambda _: True)[0] == SAME:
+                with folder_of(self.top, saved.hard) as other:
+                    first, name = saved.hard.rpartition("/")[2], at.rpartition("/")[2]
+                    os.link(first, name, src_dir_fd=other.fd, dst_dir_fd=folder.fd,
+                            follow_symlinks=False)  # fmt: skip
+                    return True
         return False
 
     def _made(self, like: Saved) -> Callable[[str, int], None]:
-        """Return what dresses a folder that had to be made."""
+        """Return what dresses a folder that had to be made, so that we can go on in it."""
 
         def made(path: str, fd: int) -> None:
             found = self.run.known.saved.get(path)
-            known = found if found and found.type == FOLDER else remember(path, like)
-            dress(fd, replace(known, mode=known.mode | 0o700))
+            self.made[path] = found if found and found.type == FOLDER else plain(path, like)
+            dress(fd, replace(self.made[path], mode=self.made[path].mode | 0o700))
 
         return made
 
-    def _finish(self, lines: Iterable[Saved]) -> None:
+    def _finish(self) -> None:
         """Give folders of ours their modes and times, the deepest first: all is in them now."""
-        backs = self.run.own.backs if self.journal else {}
-        ours = [one for one in lines if one.type == FOLDER and one.path in backs]
-        for one in sorted(ours, key=lambda one: -one.path.count("/")):
+        own = self.run.own
+        if not own.took:  # those that a kill kept this boot from finishing, too
+            rest = (own.saved.get(path) for path in own.backs)
+            self.made |= {one.path: one for one in rest if one and one.type == FOLDER}
+        for path in sorted(self.made, key=lambda path: -path.count("/")):
             with suppress(OSError):
-                fd = self.top.open(one.path[1:], OPEN_FOLDER)
+                fd = self.top.open(path[1:], OPEN_FOLDER)
                 try:
-                    dress(fd, one)
+                    dress(fd, self.made[path])
                 finally:
                     os.close(fd)
 
     def problem(self) -> Problem | None:
         """Return what is not right, the worst of it."""
         for how, problem in _PROBLEMS.items():
-            found = [(path, one.why) for path, one in self.done if one.how == how]
+            found = [(shown(path), one.why) for path, one in self.done if one.how == how]
             if found:
                 more = f", and {len(found) - 3} more" if len(found) > 3 else ""
-                why = "; ".join(f"{shown(path)}: {text}" for path, text in found[:3]) + more
+                why = "; ".join(f"{path}: {text}" for path, text in found[:3]) + more
                 what = f"{counted(len(found), 'file')} {problem.what}"
-                return replace(problem, what=what, why=why, where=shown(found[0][0]))
+                return replace(problem, what=what, why=why, where=found[0][0])
         return None
 
 
 # The worst comes first.
 _PROBLEMS = {
-    "damaged": Problem(
-        "rescue.damaged",
-        "on the volume can no longer be read, and did not come back",
-        fix="look for another copy: the volume's disk may have lost more",
-    ),
-    "refused": Problem(
-        "rescue.refused", "could not be put back", fix="clear the way, and put it back by hand"
-    ),
-    "beside": Problem(
-        "rescue.beside",
-        "came back beside what is there now",
-        fix="compare the two, and keep the one you want",
-    ),
-}
-
-
-def _told(hows: Counter[str]) -> str:
-    return ", ".join(f"{hows[how]} {how}" for how in (*_ACTS, "undone") if hows[how])
+    "damaged": Problem("rescue.damaged", "on the volume can no longer be read, and did not come"
+                       " back", fix="look for another copy: the volume's disk may have lost more"),
+    "refused": Problem("rescue.refused", "could not be put back",
+                       fix="clear the way, and put it back by hand"),
+    "beside": Problem("rescue.beside", "came back beside what is there now",
+                      fix="compare the two, and keep the one you want"),
+}  # fmt: skip

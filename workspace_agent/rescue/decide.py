@@ -47,7 +47,7 @@ def decide(
         return Verdict("never", "something else has the place of a folder")
     if kinds is not None and _is_below(saved.path, ("/etc",)):
         return Verdict("offered", "below /etc nothing comes back by itself")
-    if kinds is not None and saved.kind not in kinds and saved.type != FOLDER:
+    if kinds is not None and saved.kind not in kinds:
         return Verdict("offered", f"{saved.kind or 'this kind'} does not come back by itself")
     if here == ABSENT:
         return Verdict("restored", "it was missing")

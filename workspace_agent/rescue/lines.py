@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from workspace_agent.model.jsontext import dumps, table
+from workspace_agent.model.jsontext import table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 SCHEMA = 1
@@ -29,12 +29,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 FILE, LINK, FOLDER = "f", "l", "d"
 HOWS = ("restored", "replaced", "beside", "undone")
-
-_SIZES, _IDS, _TIMES = range(1 << 62), range((1 << 32) - 1), range(-(1 << 62), 1 << 62)
-_NUMBERS = {
-    "mode": range(1 << 16), "uid": _IDS, "gid": _IDS, "size": _SIZES, "mtime_ns": _TIMES,
-    "at": _SIZES, "stored": _SIZES,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +69,11 @@ class Saved:
 
 @dataclass(frozen=True)
 class Back:
-    """*path* is about to be put back: *how*, at *at* if that is another, in place of *old*."""
+    """*path* is about to be put back: *how*, at *place* if it is another, instead of *old*."""
 
     path: str
     how: str
-    at: str = ""
+    place: str = ""
     old: Saved | None = None
 
 
@@ -109,10 +103,10 @@ class Mark:
 class Header:
     """The first line of a run: when it *began*, in which *image*, on which *host*."""
 
+    schema: int = SCHEMA
     began: str = ""
     image: str = ""
     host: str = ""
-    schema: int = SCHEMA
 
 
 Line = Saved | Back | Left | Mark | Header
@@ -120,109 +114,60 @@ Line = Saved | Back | Left | Mark | Header
 
 def encode(line: Line) -> bytes:
     """Return the text of *line*, with its end."""
-    if isinstance(line, Saved):
-        found = _fields(line)
-    elif isinstance(line, Mark):
-        found = {line.word: _shown(line.text)}
-    elif isinstance(line, Left):
-        found = {"left": _shown(line.path), **{name: getattr(line, name) for name in _LEFT}}
-    elif isinstance(line, Back):
-        found = {"back": _shown(line.path), "how": line.how, "at": _shown(line.at)}
-        found |= {"old": _fields(line.old)} if line.old else {}
-    else:
-        found = {name: getattr(line, name) for name in ("schema", "began", "image", "host")}
+    from json import dumps
+
+    found = {line.word: _plain(line.text)} if isinstance(line, Mark) else _fields(line)
     return dumps(found).encode() + b"\n"
-
-
-_LEFT = ("kind", "size", "why")
 
 
 def decode(text: bytes) -> Line | None:
     """Return what *text* says, or None; never raises."""
     if len(text) > LONGEST:
         return None
+    found = table(text)
     try:
-        return _decoded(table(text))
+        for word in _MARKS.keys() & found.keys():
+            return Mark(word, _MARKS[word](found[word]))
+        for key, kind in _KEYS.items():
+            if key in found:
+                return _made(kind, key, found)
     except (KeyError, TypeError, ValueError, AttributeError):
-        return None
+        pass
+    return None
 
 
-def _decoded(found: dict[str, Any]) -> Line:
-    if "path" in found:
-        return _saved(found)
-    if "gone" in found:
-        return Mark("gone", clean(found["gone"]))
-    for word in ("took", "end"):
-        if word in found:
-            return Mark(word, _word(found[word]))
-    if "left" in found:
-        size = _number(found["size"], _SIZES)
-        return Left(clean(found["left"]), _word(found["kind"]), size, _word(found["why"]))
-    if "back" in found:
-        _must(found["how"] in HOWS)
-        old, at = found.get("old"), found["at"] and clean(found["at"])
-        return Back(clean(found["back"]), found["how"], at, _saved(old) if old else None)
-    began, image, host = (_word(found.get(name, "")) for name in ("began", "image", "host"))
-    return Header(began, image, host, _number(found["schema"], _SIZES))
+def _fields(line: Line) -> dict[str, object]:
+    """Return what is not as usual, and always the field that the line is known by."""
+    key = next(key for key, kind in _KEYS.items() if kind is type(line))
+    usual = {name: one.default for name, one in line.__dataclass_fields__.items()}
+    rest = {name: _plain(value) for name in usual
+            if (value := getattr(line, name)) != usual[name] or name == key}  # fmt: skip
+    return {key: rest.pop("path"), **rest} if key not in usual else rest
 
 
-def _fields(saved: Saved) -> dict[str, object]:
-    """Return what is not as usual."""
-    found: dict[str, object] = {"path": _shown(saved.path)}
-    for name, usual in _USUAL.items():
-        value = getattr(saved, name)
-        if value != usual:
-            found[name] = _shown(value) if name in ("to", "hard") else value
-    return found
+def _made(kind: type[Any], key: str, found: Mapping[str, Any]) -> Line:
+    given = {"path" if name == key != "schema" else name: value for name, value in found.items()}
+    _must(given.keys() <= kind.__dataclass_fields__.keys())
+    made: Line = kind(**{name: _CHECKS[name](value) for name, value in given.items()})
+    return _sound(made) if isinstance(made, Saved) else made
 
 
-_FIELDS = Saved.__dataclass_fields__
-_USUAL = {name: one.default for name, one in _FIELDS.items() if name != "path"}
-
-
-def _saved(found: Mapping[str, Any]) -> Saved:
-    _must(set(found) <= set(_FIELDS))
-    kind, usual = found["type"], {**_USUAL, **found}
-    _must(kind in (FILE, LINK, FOLDER))
-    for name, among in _NUMBERS.items():
-        _number(usual[name], among)
-    for name in ("kind", "sha256", "file", "image"):
-        _word(usual[name])
-    _must(usual["added"] in (None, True, False) and usual["torn"] in (True, False))
-    _must(usual["backup"] in (True, False))
-    usual |= {
-        "path": clean(found["path"]),
-        # No set-id bits; the sticky bit is for folders.
-        "mode": usual["mode"] & (0o1777 if kind == FOLDER else 0o777),
-        "extents": _extents(usual["extents"], usual["size"]),
-        "to": _text(usual["to"]),
-        "hard": usual["hard"] and clean(usual["hard"]),
-        "xattrs": tuple((_user(name), _word(value)) for name, value in usual["xattrs"]),
-    }
-    made = Saved(**usual)
-    _must((kind == LINK) == (0 < len(made.to) < 4096))
-    if made.stored:
-        _must(kind == FILE and _DATA.fullmatch(made.file) and _SHA256.fullmatch(made.sha256))
-    _must(sum(length for _, length in made.parts) == made.stored)
-    # A file of which nothing is stored is one hole.
-    _must(kind != FILE or made.extents or made.stored in (0, made.size))
-    return made
-
-
-def _extents(given: Any, size: int) -> tuple[tuple[int, int], ...]:
-    made = tuple((_number(start, _SIZES), _number(length, _SIZES)) for start, length in given)
-    _must(len(made) <= MOST_EXTENTS)
-    end = 0
-    for start, length in made:
+def _sound(saved: Saved) -> Saved:
+    """Return *saved*, whose fields have to fit each other; raises ValueError."""
+    is_file, end = saved.type == FILE, 0
+    _must((saved.type == LINK) == (0 < len(saved.to) < 4096))
+    if saved.stored:
+        _must(is_file and _DATA.fullmatch(saved.file) and _SHA256.fullmatch(saved.sha256))
+    for start, length in saved.extents:
         _must(length > 0 and start >= end)
         end = start + length
-    _must(end <= size)
-    return made
-
-
-def _user(name: Any) -> str:
-    _must(_word(name).startswith("user.") and len(name) <= _NAME and "\0" not in name)
-    return str(name)
+    _must(end <= saved.size and len(saved.extents) <= MOST_EXTENTS)
+    _must(sum(length for _, length in saved.parts) == saved.stored)
+    # A file of which nothing is stored is one hole.
+    _must(not is_file or saved.extents or saved.stored in (0, saved.size))
+    # No set-id bits; the sticky bit is for folders.
+    mode = saved.mode & (0o1777 if saved.type == FOLDER else 0o777)
+    return saved if mode == saved.mode else replace(saved, mode=mode)
 
 
 def clean(given: Any) -> str:
@@ -253,20 +198,16 @@ def _text(given: Any) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _shown(text: object) -> object:
+def _plain(value: object) -> object:
+    """Return *value* as JSON can have it."""
     from binascii import b2a_base64
 
-    assert isinstance(text, str)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return {"b64": b2a_base64(raw(text), newline=False).decode()}
-    return text
-
-
-def _number(given: Any, among: range) -> int:
-    _must(type(given) is int and given in among)
-    return int(given)
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return {"b64": b2a_base64(raw(value), newline=False).decode()}
+    return _fields(value) if isinstance(value, Saved) else value
 
 
 def _word(given: Any) -> str:
@@ -277,3 +218,46 @@ def _word(given: Any) -> str:
 def _must(holds: object) -> None:
     if not holds:
         raise ValueError
+
+
+def _among(*allowed: Any) -> Callable[[Any], Any]:
+    """Return what lets *allowed* values pass; True and 1 are two things."""
+
+    def checked(given: Any) -> Any:
+        _must(any(type(given) is type(one) and given == one for one in allowed))
+        return given
+
+    return checked
+
+
+def _within(numbers: range) -> Callable[[Any], int]:
+    def checked(given: Any) -> int:
+        _must(type(given) is int and given in numbers)
+        return int(given)
+
+    return checked
+
+
+def _extents(given: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((_SIZE(start), _SIZE(length)) for start, length in given)
+
+
+def _xattrs(given: Any) -> tuple[tuple[str, str], ...]:
+    found = tuple((_word(name), _word(value)) for name, value in given)
+    for name, _ in found:
+        _must(name.startswith("user.") and len(name) <= _NAME and "\0" not in name)
+    return found
+
+
+_SIZE, _ID, _FLAG = _within(range(1 << 62)), _within(range((1 << 32) - 1)), _among(True, False)
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "path": clean, "place": clean, "hard": clean, "to": _text, "how": _among(*HOWS),
+    "type": _among(FILE, LINK, FOLDER), "mode": _within(range(1 << 16)), "uid": _ID, "gid": _ID,
+    "size": _SIZE, "mtime_ns": _within(range(-(1 << 62), 1 << 62)), "at": _SIZE, "stored": _SIZE,
+    "kind": _word, "why": _word, "sha256": _word, "file": _word, "image": _word, "host": _word,
+    "began": _word, "schema": _SIZE, "added": _among(True, False, None), "torn": _FLAG,
+    "backup": _FLAG, "extents": _extents, "xattrs": _xattrs,
+    "old": lambda given: _made(Saved, "path", given),
+}  # fmt: skip
+_MARKS = {"gone": clean, "took": _word, "end": _word}
+_KEYS: dict[str, type[Any]] = {"back": Back, "left": Left, "path": Saved, "schema": Header}

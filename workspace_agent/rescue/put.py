@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 from hashlib import sha256
 
@@ -11,7 +10,7 @@ from workspace_agent.host import files
 from workspace_agent.host.renameat2 import move
 from workspace_agent.host.safe_root import FOLDER as OPEN_FOLDER
 from workspace_agent.host.safe_root import SafeRoot
-from workspace_agent.rescue.decide import ABSENT, ANOTHER_TYPE, OTHER, SAME
+from workspace_agent.rescue.decide import ABSENT, ANOTHER_TYPE, OTHER, SAME, Verdict
 from workspace_agent.rescue.lines import FOLDER, LINK, Saved, raw
 from workspace_agent.rescue.reading import Meter, chunks, type_of
 
@@ -25,12 +24,12 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _PLAIN = 0o755
 
 
-class DamagedError(Exception):
-    """The bytes on the volume are not those that were saved."""
+class PutError(Exception):
+    """It is not put back, and this is the verdict."""
 
-
-class TakenError(Exception):
-    """Something has this name by now."""
+    def __init__(self, how: str, why: str) -> None:
+        super().__init__(why)
+        self.verdict = Verdict(how, why)
 
 
 def folder_of(top: SafeRoot, path: str, make: Callable[[str, int], None] | None = None) -> SafeRoot:
@@ -62,7 +61,7 @@ def put(store: SafeRoot, folder: SafeRoot, name: str, saved: Saved, over: os.sta
         ) -> None:  # fmt: skip
     """Put *saved*, whose bytes are in *store*, as *name* into *folder*.
 
-    It takes the place of nothing but the file *over*. Raises TakenError, DamagedError, OSError.
+    It takes the place of nothing but the file *over*. Raises PutError, OSError.
     """
     # The same name each time: what a kill left is replaced by the next boot.
     temporary = f".rescue-{sha256(raw(saved.path)).hexdigest()[:24]}.new"
@@ -70,8 +69,10 @@ def put(store: SafeRoot, folder: SafeRoot, name: str, saved: Saved, over: os.sta
     try:
         if saved.type == LINK:
             os.symlink(saved.to, temporary, dir_fd=folder.fd)
-            _own(temporary, saved, folder.fd)
-            _time(temporary, saved, folder.fd)
+            with suppress(OSError):
+                os.chown(temporary, saved.uid, saved.gid, dir_fd=folder.fd, follow_symlinks=False)
+            times = (saved.mtime_ns, saved.mtime_ns)
+            os.utime(temporary, ns=times, dir_fd=folder.fd, follow_symlinks=False)
         else:
             out = folder.open(temporary, _CREATE, 0o600)
             try:
@@ -80,37 +81,36 @@ def put(store: SafeRoot, folder: SafeRoot, name: str, saved: Saved, over: os.sta
             finally:
                 os.close(out)
         if over is None:
-            if not move(temporary, folder.fd, folder.fd, name):
-                raise TakenError
-        else:
-            now = folder.look(name)
-            if now is None or (now.st_ino, now.st_ctime_ns) != (over.st_ino, over.st_ctime_ns):
-                raise TakenError
+            is_free = move(temporary, folder.fd, folder.fd, name)
+        elif is_free := _stamp(folder.look(name)) == _stamp(over):
             folder.rename(temporary, name)
+        if not is_free:
+            raise PutError("refused", "something else has its name by now")
     except BaseException:
         folder.remove(temporary)
         raise
 
 
+def _stamp(info: os.stat_result | None) -> tuple[int, int]:
+    return (info.st_ino, info.st_ctime_ns) if info else (0, 0)
+
+
 def _fill(store: SafeRoot, out: int, saved: Saved) -> None:
-    """Write the bytes; raises DamagedError unless they are those that were saved."""
-    digest, count = sha256(), 0
-    if saved.stored:
-        with suppress(FileNotFoundError):  # then no bytes came
-            fd = store.open(saved.file, os.O_RDONLY)
-            try:
-                parts, at = iter(saved.parts), saved.at
-                for start, length in parts:
-                    os.lseek(out, start, os.SEEK_SET)
-                    for data in chunks(fd, ((at, length),), Meter()):
-                        digest.update(data)
-                        files.write_all(out, data)
-                        count += len(data)
-                    at += length
-            finally:
-                os.close(fd)
-        if count != saved.stored or digest.hexdigest() != saved.sha256:
-            raise DamagedError
+    """Write the bytes; raises PutError unless they are those that were saved."""
+    digest, at = sha256(), saved.at
+    with suppress(FileNotFoundError):  # then no bytes come
+        fd = store.open(saved.file, os.O_RDONLY) if saved.stored else os.dup(out)
+        try:
+            for start, length in saved.parts:
+                os.lseek(out, start, os.SEEK_SET)
+                for data in chunks(fd, ((at, length),), Meter()):
+                    digest.update(data)
+                    files.write_all(out, data)
+                at += length
+        finally:
+            os.close(fd)
+    if saved.stored and digest.hexdigest() != saved.sha256:
+        raise PutError("damaged", "its bytes on the volume are not those that were saved")
     os.ftruncate(out, saved.size)
 
 
@@ -118,29 +118,13 @@ def dress(fd: int, saved: Saved) -> None:
     """Give an open file or folder its owner, mode, attributes and time."""
     from binascii import a2b_base64
 
-    _own(fd, saved)
+    with suppress(OSError):  # an owner that is nobody here, or is not ours to give
+        os.fchown(fd, saved.uid, saved.gid)
     os.fchmod(fd, saved.mode)
     for name, value in saved.xattrs:
         with suppress(OSError, ValueError):
             os.setxattr(fd, name, a2b_base64(value))
-    _time(fd, saved)
-
-
-def _own(target: int | str, saved: Saved, folder: int | None = None) -> None:
-    if os.geteuid() == 0:
-        with suppress(PermissionError):  # a container without the right to
-            if isinstance(target, int):
-                os.fchown(target, saved.uid, saved.gid)
-            else:
-                os.chown(target, saved.uid, saved.gid, dir_fd=folder, follow_symlinks=False)
-
-
-def _time(target: int | str, saved: Saved, folder: int | None = None) -> None:
-    times = (saved.mtime_ns, saved.mtime_ns)
-    if isinstance(target, int):
-        os.utime(target, ns=times)
-    else:
-        os.utime(target, ns=times, dir_fd=folder, follow_symlinks=False)
+    os.utime(fd, ns=(saved.mtime_ns, saved.mtime_ns))
 
 
 def compared(top: SafeRoot, path: str, saved: Saved, untouched: Callable[[os.stat_result], bool]
@@ -151,29 +135,22 @@ def compared(top: SafeRoot, path: str, saved: Saved, untouched: Callable[[os.sta
         return ABSENT, None
     if type_of(info.st_mode) != saved.type:
         return ANOTHER_TYPE, info
-    return (SAME if _is_same(top, path, saved, info, untouched) else OTHER), info
-
-
-def _is_same(
-    top: SafeRoot, path: str, saved: Saved, info: os.stat_result, untouched: Callable[..., bool]
-) -> bool:
-    if saved.type == FOLDER:
-        return True
     if saved.type == LINK:
         with folder_of(top, path) as folder:
-            return os.readlink(path.rpartition("/")[2], dir_fd=folder.fd) == saved.to
-    if info.st_size != saved.size:
-        return False
-    # Of a file of the image, a mode that was changed is all there may be to bring back.
-    if stat.S_IMODE(info.st_mode) & 0o777 != saved.mode and untouched(info):
-        return False
-    return info.st_mtime_ns == saved.mtime_ns or (
-        not saved.extents and digest_of(top, path, saved) == saved.sha256
-    )
+            same = os.readlink(path.rpartition("/")[2], dir_fd=folder.fd) == saved.to
+    elif saved.type == FOLDER:
+        same = True
+    elif info.st_mode & 0o777 != saved.mode and untouched(info):
+        same = False  # of a file of the image, that may be all there is to bring back
+    else:
+        same = info.st_size == saved.size and (
+            info.st_mtime_ns == saved.mtime_ns or _has_its_bytes(top, path, saved)
+        )
+    return SAME if same else OTHER, info
 
 
-def digest_of(top: SafeRoot, path: str, saved: Saved) -> str:
-    """Return the digest of as many bytes of a file as were stored."""
+def _has_its_bytes(top: SafeRoot, path: str, saved: Saved) -> bool:
+    """Say whether a file has the very bytes; no holes are compared."""
     digest = sha256()
     fd = top.open(path[1:], os.O_RDONLY)
     try:
@@ -181,9 +158,9 @@ def digest_of(top: SafeRoot, path: str, saved: Saved) -> str:
             digest.update(data)
     finally:
         os.close(fd)
-    return digest.hexdigest() if saved.stored else ""
+    return saved.stored == saved.size and digest.hexdigest() == saved.sha256
 
 
-def remember(path: str, like: Saved) -> Saved:
+def plain(path: str, like: Saved) -> Saved:
     """Return the line for a folder that none is known of: of the same owner as what is in it."""
     return Saved(path, FOLDER, _PLAIN, like.uid, like.gid, 0, like.mtime_ns)

@@ -11,7 +11,7 @@ from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.rescue.lines import Back, Header, Left, Mark, Saved, encode
 from workspace_agent.rescue.packs import Packs
-from workspace_agent.rescue.store import Content
+from workspace_agent.rescue.store import Content, merged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +43,9 @@ class Run:
         self.store, self.name, self.header = store, name, header
         self.min_free, self.most = min_free, most
         self._is_cut = name in store.runs()  # its last line may be half of one
-        self.own = store.read(name) if self._is_cut else Content()
-        self.known = store.chain()
+        parts = store.parts()
+        self.own = parts.get(name) or (store.read(name) if self._is_cut else Content())
+        self.known = merged(parts)
         self.packs = Packs(store.data, name)
         self.firsts: dict[tuple[int, int], Saved] = {}  # of hard links: by device and inode
         self._fd = -1
@@ -146,12 +147,12 @@ class Run:
         live: dict[str, dict[int, list[Saved]]] = {}
         for one in self.own.saved.values():
             live.setdefault(one.file, {}).setdefault(one.at, []).append(one)
-        # The lines of these are not to be written again.
-        fixed = {back.old.file for back in self.own.backs.values() if back.old}
+        # Bytes are added to the one, and the lines of the others are not to be written again.
+        fixed = {self.packs.name, *(back.old.file for back in self.own.backs.values() if back.old)}
         try:
             for name in self.store.data.names():
                 info = self.store.data.look(name)
-                ours = name.startswith(f"{self.name}-") and name not in (*fixed, self.packs.name)
+                ours = name.startswith(f"{self.name}-") and name not in fixed
                 found = live.get(name, {})
                 of_use = sum(same[0].stored for same in found.values())
                 if ours and info and of_use < info.st_size * _LIVE and self._move(found):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from time import monotonic
@@ -43,6 +43,7 @@ _FILES, _BYTES, _SECS = 256, 8 << 20, 1.0
 _TWICE = 64 << 10
 
 _REFUSED = "the volume refused it"
+_FIX = "make room on the volume, or keep such files on it in the first place"
 
 
 class VolumeError(Exception):
@@ -112,8 +113,7 @@ class Saving:
             self._run.compact()
         except VolumeError as error:
             in_batch = bool(self._batch) and self._batch[-1][0] in entries[n : n + 1]
-            self._leave(entries[n + in_batch :], _REFUSED)
-            self._give_up(str(error))
+            self._give_up(entries[n + in_batch :], str(error))
         self._done.secs = monotonic() - began
         return self._done
 
@@ -132,22 +132,18 @@ class Saving:
     def _leave(self, entries: Iterable[Entry], why: str) -> None:
         self._done.left += [(entry, why) for entry in entries]
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, rest: Iterable[Entry], why: str) -> None:
         """Keep what is there: what was written so far may still get its lines."""
+        self._leave(rest, _REFUSED)
         try:
             self._flush()
         except VolumeError:
             self._leave((entry for entry, _ in self._batch), _REFUSED)
         self._run.packs.close()
-        count = sum(reason == _REFUSED for _, reason in self._done.left)
-        if count:
-            self._done.problem = Problem(
-                "rescue.not-saved",
-                f"{counted(count, 'file')} outside the volume could not be saved",
-                why,
-                "make room on the volume, or keep such files on it in the first place",
-                self._run.store.top.path,
-            )
+        if count := sum(reason == _REFUSED for _, reason in self._done.left):
+            what = f"{counted(count, 'file')} outside the volume could not be saved"
+            where = self._run.store.top.path
+            self._done.problem = Problem("rescue.not-saved", what, why, _FIX, where)
 
     def _one(self, entry: Entry) -> None:
         if why := self._limits.refuse.get(entry.kind):
@@ -214,7 +210,7 @@ class Saving:
             length = info.st_size if parts is None else sum(n for _, n in parts)
             line = replace(self._line(entry, fd, info), extents=parts or (), stored=length)
             self._fits(length)
-            line, data, read = (self._small if length <= SMALL else self._large)(fd, line)
+            line, data, read = self._read(fd, line)
             line = replace(line, torn=read != length or is_torn(info, os.fstat(fd), entry.kind))
             if line.torn and (not last or read != length or must_be_whole):
                 self._run.packs.drop(line.file)
@@ -237,55 +233,39 @@ class Saving:
                 return f"there is a {suffix} file"
         return whole.unfinished(path, os.fstat(fd).st_size, lambda at, n: os.pread(fd, n, at))
 
-    def _small(self, fd: int, line: Saved) -> tuple[Saved, bytes, int]:
-        data = b"".join(chunks(fd, line.parts, self._meter))
-        return replace(line, sha256=sha256(data).hexdigest() if data else ""), data, len(data)
-
-    def _large(self, fd: int, line: Saved) -> tuple[Saved, bytes, int]:
-        """Copy what is large to a file of its own; says how much there was."""
-        if any(one.stored == line.stored for one in self._same.values()):
-            found, read = self._passed(fd, line)  # moved, maybe: no bytes then
-            if self._twin(found):
-                return found, b"", read
-        with _volume():
-            file, out = self._run.packs.alone()
-        with self._or_none(file, out):
-            found, read = self._passed(fd, line, out)
-        return replace(found, file=file), b"", read
-
-    def _passed(self, fd: int, line: Saved, out: int = -1) -> tuple[Saved, int]:
-        """Read the parts of a file, into *out* if that is given."""
-        digest, read = sha256(), 0
-        for data in chunks(fd, line.parts, self._meter):
-            digest.update(data)
-            read += len(data)
-            if out >= 0:
+    def _read(self, fd: int, line: Saved) -> tuple[Saved, bytes, int]:
+        """Read a small file, or copy a large one to a file of its own; says how much it was."""
+        digest, read, small = sha256(), 0, []
+        with self._alone() if line.stored > SMALL else nullcontext(("", -1)) as (file, out):
+            for data in chunks(fd, line.parts, self._meter):
+                digest.update(data)
+                read += len(data)
                 with _volume():
-                    write_all(out, data)
-        return replace(line, sha256=digest.hexdigest()), read
+                    small.append(data) if out < 0 else write_all(out, data)
+        return replace(line, sha256=digest.hexdigest(), file=file), b"".join(small), read
 
     def _database(self, entry: Entry, fd: int) -> tuple[Saved, int]:
         """Store a database by its own means; its bytes alone may be of no use."""
         info, (extra, stamp) = os.fstat(fd), databases.log(self._top, entry.path)
         self._fits(info.st_size + extra)
-        with _volume():
-            file, out = self._run.packs.alone()
-        with self._or_none(file, out):
+        with self._alone() as (file, out):
             place = f"/proc/self/fd/{self._run.store.data.fd}/{file}"
             databases.copy(self._top, entry.path, fd, place, self._limits.until)
-            length = os.fstat(out).st_size
-            line = replace(
-                self._line(entry, fd, info), size=length, stored=length, file=file, backup=True,
-                mtime_ns=max(info.st_mtime_ns, stamp),
-            )  # fmt: skip
-            line, _ = self._passed(out, line)
-        return line, length
+            length, digest = os.fstat(out).st_size, sha256()
+            for data in chunks(out, ((0, length),), self._meter):
+                digest.update(data)
+        return replace(
+            self._line(entry, fd, info), size=length, stored=length, file=file, backup=True,
+            mtime_ns=max(info.st_mtime_ns, stamp), sha256=digest.hexdigest(),
+        ), length  # fmt: skip
 
     @contextmanager
-    def _or_none(self, file: str, out: int) -> Iterator[None]:
-        """Make the data file *out* durable, or remove it."""
+    def _alone(self) -> Iterator[tuple[str, int]]:
+        """Have a data file of its own: durable in the end, or not there."""
+        with _volume():
+            file, out = self._run.packs.alone()
         try:
-            yield
+            yield file, out
             with _volume():
                 os.fsync(out)
         except BaseException:

@@ -20,7 +20,7 @@ from workspace_agent.rescue.lines import Back, Header, Left, Saved
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from workspace_agent.rescue.lines import Line
     from workspace_agent.rescue.run import Run
@@ -116,17 +116,21 @@ class Store:
                     text = file.readline(lines.LONGEST)
         return found if found.known else Content(known=False)
 
-    def chain(self) -> Content:
-        """Return what a boot looks at: the newest run, and older ones down to one that took all."""
-        parts: list[Content] = []
+    def parts(self) -> dict[str, Content]:
+        """Return the runs that a boot looks at: the newest, and older ones down to one that took.
+
+        The newest comes first.
+        """
+        found: dict[str, Content] = {}
         for run in reversed(self.runs()):
-            parts.append(self.read(run))
-            if parts[-1].took:
+            found[run] = self.read(run)
+            if found[run].took:
                 break
-        found = Content(known=all(part.known for part in parts))
-        for part in reversed(parts):
-            found.over(part)
         return found
+
+    def chain(self) -> Content:
+        """Return what those runs add up to."""
+        return merged(self.parts())
 
     def begin(self, run: str, header: Header, *, min_free: int = 0, most: int = 0) -> Run:
         """Begin *run*, or go on with it.
@@ -169,6 +173,14 @@ class Store:
         for name in spare:
             self.data.remove(name)
         return old + spare
+
+
+def merged(parts: Mapping[str, Content]) -> Content:
+    """Return what runs, the newest first, add up to."""
+    found = Content(known=all(part.known for part in parts.values()))
+    for part in reversed(list(parts.values())):
+        found.over(part)
+    return found
 
 
 @contextmanager
