@@ -138,10 +138,9 @@ def decode(text: bytes) -> Line | None:
 
 def _fields(line: Line) -> dict[str, object]:
     """Return what is not as usual, and always the field that the line is known by."""
-    key = next(key for key, kind in _KEYS.items() if kind is type(line))
-    usual = {name: one.default for name, one in line.__dataclass_fields__.items()}
-    rest = {name: _plain(value) for name in usual
-            if (value := getattr(line, name)) != usual[name] or name == key}  # fmt: skip
+    key, usual = _USUAL[type(line)]
+    rest = {name: _plain(value) for name, one in usual.items()
+            if (value := getattr(line, name)) != one or name == key}  # fmt: skip
     return {key: rest.pop("path"), **rest} if key not in usual else rest
 
 
@@ -202,7 +201,7 @@ def _plain(value: object) -> object:
     """Return *value* as JSON can have it."""
     from binascii import b2a_base64
 
-    if isinstance(value, str):
+    if isinstance(value, str) and not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -261,3 +260,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 _MARKS = {"gone": clean, "took": _word, "end": _word}
 _KEYS: dict[str, type[Any]] = {"back": Back, "left": Left, "path": Saved, "schema": Header}
+_USUAL = {
+    kind: (key, {name: one.default for name, one in kind.__dataclass_fields__.items()})
+    for key, kind in _KEYS.items()
+}

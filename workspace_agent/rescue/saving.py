@@ -32,6 +32,7 @@ from workspace_agent.rescue.reading import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any
 
     from workspace_agent.host.safe_root import SafeRoot
     from workspace_agent.rescue.run import Run
@@ -194,10 +195,9 @@ class Saving:
         if entry.links > 1 and not saved.torn:
             self._run.firsts[key] = saved
 
-    def _line(self, entry: Entry, fd: int, info: os.stat_result) -> Saved:
-        now = Entry.of(entry.path, entry.kind, 0, info)
-        line = line_of(replace(now, added=entry.added), self._run.header.image)
-        return replace(line, xattrs=xattrs(fd))
+    def _line(self, entry: Entry, fd: int, info: os.stat_result, **more: Any) -> Saved:
+        line = line_of(Entry.of(entry.path, entry.kind, 0, info), self._run.header.image)
+        return replace(line, added=entry.added, xattrs=xattrs(fd), **more)
 
     def _settled(self, entry: Entry, fd: int) -> tuple[Saved, int]:
         """Store the file, and say how much was written; one that changes is taken once more."""
@@ -208,21 +208,21 @@ class Saving:
             info = os.fstat(fd)
             parts = extents(fd, info)
             length = info.st_size if parts is None else sum(n for _, n in parts)
-            line = replace(self._line(entry, fd, info), extents=parts or (), stored=length)
+            line = self._line(entry, fd, info, extents=parts or (), stored=length)
             self._fits(length)
-            line, data, read = self._read(fd, line)
-            line = replace(line, torn=read != length or is_torn(info, os.fstat(fd), entry.kind))
-            if line.torn and (not last or read != length or must_be_whole):
-                self._run.packs.drop(line.file)
+            digest, data, read, file = self._read(fd, line)
+            torn = read != length or is_torn(info, os.fstat(fd), entry.kind)
+            line, at = replace(line, sha256=digest, torn=torn), 0
+            same = self._same.get(_key(line)) if length >= _TWICE else None
+            if same or (torn and (not last or read != length or must_be_whole)):
+                self._run.packs.drop(file)
+                if same:
+                    return replace(line, file=same.file, at=same.at), 0
                 continue
-            if same := self._twin(line):
-                self._run.packs.drop(line.file)
-                return replace(line, file=same.file, at=same.at), 0
             if data:
                 with _volume():
                     file, at = self._run.packs.put(data)
-                line = replace(line, file=file, at=at)
-            return line, length
+            return replace(line, file=file, at=at), length
         raise LeftError("it was being written, twice")
 
     def _unfinished(self, path: str, fd: int) -> str:
@@ -233,8 +233,11 @@ class Saving:
                 return f"there is a {suffix} file"
         return whole.unfinished(path, os.fstat(fd).st_size, lambda at, n: os.pread(fd, n, at))
 
-    def _read(self, fd: int, line: Saved) -> tuple[Saved, bytes, int]:
-        """Read a small file, or copy a large one to a file of its own; says how much it was."""
+    def _read(self, fd: int, line: Saved) -> tuple[str, bytes, int, str]:
+        """Read a small file, or copy a large one to a file of its own.
+
+        Returns the digest, what was read, how much it was, and the file's name.
+        """
         digest, read, small = sha256(), 0, []
         with self._alone() if line.stored > SMALL else nullcontext(("", -1)) as (file, out):
             for data in chunks(fd, line.parts, self._meter):
@@ -242,7 +245,7 @@ class Saving:
                 read += len(data)
                 with _volume():
                     small.append(data) if out < 0 else write_all(out, data)
-        return replace(line, sha256=digest.hexdigest(), file=file), b"".join(small), read
+        return digest.hexdigest(), b"".join(small), read, file
 
     def _database(self, entry: Entry, fd: int) -> tuple[Saved, int]:
         """Store a database by its own means; its bytes alone may be of no use."""
@@ -254,8 +257,8 @@ class Saving:
             length, digest = os.fstat(out).st_size, sha256()
             for data in chunks(out, ((0, length),), self._meter):
                 digest.update(data)
-        return replace(
-            self._line(entry, fd, info), size=length, stored=length, file=file, backup=True,
+        return self._line(
+            entry, fd, info, size=length, stored=length, file=file, backup=True,
             mtime_ns=max(info.st_mtime_ns, stamp), sha256=digest.hexdigest(),
         ), length  # fmt: skip
 
@@ -273,9 +276,6 @@ class Saving:
             raise
         finally:
             os.close(out)
-
-    def _twin(self, line: Saved) -> Saved | None:
-        return self._same.get(_key(line)) if line.stored >= _TWICE else None
 
     def _add(self, entry: Entry, line: Saved, written: int) -> None:
         """Have the line written with its batch."""
