@@ -537,3 +537,40 @@ def test_what_was_put_back_is_unchanged_for_the_next_saver(on_disk: World, plant
     found = on_disk.save("/a.py", "/b", run=RUNS[1])
 
     assert (0, 2, 0) == (found.saved, found.unchanged, found.bytes)
+
+
+def test_what_takes_the_name_at_the_last_moment_stays(
+    twin: World, plant: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workspace_agent.rescue import put
+
+    lived(twin, plant, {"a.py": "ours"})
+    real = put.dress
+
+    def dress(fd: int, saved: Saved) -> None:
+        real(fd, saved)
+        twin.write("/a.py", "theirs")
+
+    monkeypatch.setattr(put, "dress", dress)
+    problem = back(twin)
+
+    assert ("rescue.refused", {"a.py": "theirs"}) == (problem.slug, names(twin))
+
+
+def test_an_image_file_that_changes_at_the_last_moment_is_not_replaced(
+    twin: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workspace_agent.rescue import put
+
+    changed_in_the_image(twin)
+    real = put.dress
+
+    def dress(fd: int, saved: Saved) -> None:
+        real(fd, saved)
+        (twin.top / "etc-like/a").unlink()
+        twin.write("/etc-like/a", "just now")
+
+    monkeypatch.setattr(put, "dress", dress)
+    problem = back(twin, untouched=untouched)
+
+    assert ("rescue.refused", {"etc-like/a": "just now"}) == (problem.slug, names(twin))

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from rescued import World, reasons
 
+from workspace_agent.rescue import databases
+
 # Writes rows until it is killed; tells each that is committed. With a number: all of it is open.
 WRITER = """
 import sqlite3, sys, time
@@ -149,6 +151,23 @@ def test_a_database_that_is_locked_is_left_and_not_copied_as_bytes(
         process.kill()
 
     assert {"/db": "its database could not be copied: database is locked"} == reasons(outcome)
+    assert [] == on_disk.data()
+
+
+def test_a_database_whose_name_leads_elsewhere_by_now_is_left(
+    on_disk: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("db", "precious"):
+        with closing(sqlite3.connect(on_disk.write(f"/{name}", b""))) as owner:
+            owner.execute("CREATE TABLE t (n INTEGER)")
+            owner.commit()
+    real = databases._connected
+    monkeypatch.setattr(
+        databases, "_connected", lambda path, *more: real(path.replace("/db", "/precious"), *more)
+    )
+    outcome = on_disk.save("/db")
+
+    assert {"/db": "its name led to another file"} == reasons(outcome)
     assert [] == on_disk.data()
 
 
