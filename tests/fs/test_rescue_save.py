@@ -475,6 +475,24 @@ def test_a_compaction_that_goes_on_in_another_pack_loses_nothing(on_disk: World)
     assert (on_disk.top / "more").read_bytes() == on_disk.bytes("/more")
 
 
+def test_what_another_process_of_this_life_is_about_to_name_stays(on_disk: World) -> None:
+    on_disk.write("/a", os.urandom(MB))
+    on_disk.write("/b", os.urandom(MB))
+    on_disk.save("/a")
+    with on_disk.running() as one, on_disk.running() as other:
+        under_way, fd = other.run.packs.alone()
+        os.close(fd)
+        on_disk.write("/a", b"changed")
+        one("/a")
+        assert under_way in on_disk.data()
+        other("/b")
+        on_disk.write("/a", b"once more")
+        one("/a")
+
+    assert (on_disk.top / "b").read_bytes() == on_disk.bytes("/b")
+    assert b"once more" == on_disk.bytes("/a")
+
+
 # A volume that refuses, and kills.
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO]

@@ -75,7 +75,9 @@ def _saved(saved: Saved, run: str, content: Content) -> list[str]:
     lines = [f"it was last written at {when}, and is kept on the volume by {_of(run, content)}"]
     back = content.backs.get(saved.path)
     if back:
-        lines.append(f"it was put back ({back.how}{' as ' + shown(back.at) if back.at else ''})")
+        lines.append(
+            f"it was put back ({back.how}{' as ' + shown(back.place) if back.place else ''})"
+        )
     return [*lines, f"bring it: workspace-agent rescue restore {shown(saved.path)}"]
 
 

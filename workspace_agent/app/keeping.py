@@ -198,7 +198,9 @@ class Keeping:
             except OSError as error:
                 self._failed(rescues.not_saved(error))
                 return None
-            back = {path for path, one in run.own.backs.items() if one.how in _PUT and not one.at}
+            back = {
+                path for path, one in run.own.backs.items() if one.how in _PUT and not one.place
+            }
             here = {path for path in run.own.saved if os.path.lexists(path)}
             self._here_once |= here | back
             self._run = run

@@ -103,10 +103,10 @@ class Mark:
 class Header:
     """The first line of a run: when it *began*, in which *image*, on which *host*."""
 
-    schema: int = SCHEMA
     began: str = ""
     image: str = ""
     host: str = ""
+    schema: int = SCHEMA
 
 
 Line = Saved | Back | Left | Mark | Header

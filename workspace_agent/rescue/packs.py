@@ -25,6 +25,7 @@ class Packs:
         self._count = max((int(n) for n in taken if n.isdecimal()), default=0)
         self._fd, self.name, self._at = -1, "", 0
         self._is_new = False
+        self.made: set[str] = set()
 
     def put(self, data: bytes) -> tuple[str, int]:
         """Append *data* to the pack; returns its file and where it stands."""
@@ -48,6 +49,7 @@ class Packs:
             except FileExistsError:
                 continue
             self._is_new = True
+            self.made.add(name)
             return name, fd
 
     def sync(self) -> None:

@@ -42,6 +42,7 @@ class Run:
     ) -> None:
         self.store, self.name, self.header = store, name, header
         self.min_free, self.most = min_free, most
+        self._length = self.length()  # before it is read: what comes later is not known
         self._is_cut = name in store.runs()  # its last line may be half of one
         parts = store.parts()
         self.own = parts.get(name) or (store.read(name) if self._is_cut else Content())
@@ -113,15 +114,17 @@ class Run:
         while part := list(islice(rest, _AT_ONCE)):
             text = b"\n" if self._is_cut else b""
             text += encode(self.header) if self.own.header == Header() else b""
+            text += b"".join(map(encode, part))
             if not self._is_wanted and any(isinstance(line, Saved) for line in part):
                 # Whoever has nothing but this marker to go by must not find lines without it.
                 self.store.top.create(layout.RESCUE_WANTED, "", durable=True)
                 self._is_wanted = True
             fd = self._opened()
             self._is_cut = True
-            files.write_all(fd, text + b"".join(map(encode, part)))
+            files.write_all(fd, text)
             os.fsync(fd)
             self._is_cut = False
+            self._length += len(text)
             self.own.header = self.header
             for line in part:
                 self._outdated |= isinstance(line, Mark | Saved)
@@ -137,10 +140,11 @@ class Run:
     def compact(self) -> None:
         """Move what is of use out of this run's data files of which little is, and remove those.
 
-        Only in the newest run: a later one may need what this one does not. Where the volume
-        refuses, all stays.
+        Only in the newest run, to which nobody else wrote: others may need what this one does not,
+        or be about to name a file. Where the volume refuses, all stays.
         """
-        if not self._outdated or self.store.runs()[-1:] != [self.name]:
+        alone = self.store.runs()[-1:] == [self.name] and self.length() == self._length
+        if not self._outdated or not alone:
             return
         self._outdated = False
         self.firsts.clear()
@@ -150,12 +154,11 @@ class Run:
         # Bytes are added to the one, and the lines of the others are not to be written again.
         fixed = {self.packs.name, *(back.old.file for back in self.own.backs.values() if back.old)}
         try:
-            for name in self.store.data.names():
-                info = self.store.data.look(name)
-                ours = name.startswith(f"{self.name}-") and name not in fixed
+            for name in (self.own.files | self.packs.made) - fixed:
+                info = self.store.data.look(name) if name.startswith(f"{self.name}-") else None
                 found = live.get(name, {})
                 of_use = sum(same[0].stored for same in found.values())
-                if ours and info and of_use < info.st_size * _LIVE and self._move(found):
+                if info and of_use < info.st_size * _LIVE and self._move(found):
                     self.packs.drop(name)
         except OSError:
             self.packs.close()

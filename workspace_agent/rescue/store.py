@@ -32,8 +32,8 @@ _LINES = ".jsonl"
 class Content:
     """What lines add up to: the newest for each path counts.
 
-    *undone* are paths that the user took back once. *unread* lines could not be read. *known* is
-    False for a run of a newer agent.
+    *undone* are paths that the user took back once, *files* all that any line names. *unread*
+    lines could not be read. *known* is False for a run of a newer agent.
     """
 
     header: Header = field(default_factory=Header)
@@ -42,6 +42,7 @@ class Content:
     backs: dict[str, Back] = field(default_factory=dict)
     left: dict[str, Left] = field(default_factory=dict)
     undone: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
     took: bool = False
     end: str = ""
     unread: int = 0
@@ -51,6 +52,7 @@ class Content:
         """Take the next *line* into account."""
         if isinstance(line, Saved):
             self.saved[line.path] = line
+            self.files.add(line.file)
             self.gone.discard(line.path)
             self.undone.discard(line.path)
             self.left.pop(line.path, None)
