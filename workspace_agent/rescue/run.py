@@ -50,6 +50,7 @@ class Run:
         self.packs = Packs(store.data, name)
         self.firsts: dict[tuple[int, int], Saved] = {}  # of hard links: by device and inode
         self._fd = -1
+        self._is_wanted = False  # the marker of all owners is not known to be there
         self._outdated = True  # some of a data file may be of no use
 
     def __enter__(self) -> Run:
