@@ -25,7 +25,7 @@ def step_of(profile: Profile, facts: Facts, *, dry_run: bool = False) -> PutBack
         return None
     from workspace_agent.app import rescues
     from workspace_agent.rescue.back import PutBack
-    from workspace_agent.watch.layer import probe
+    from workspace_agent.watch.layer import EXACT, probe
 
     layer = probe(facts.runtime, note=False)
     return PutBack(
@@ -33,7 +33,8 @@ def step_of(profile: Profile, facts: Facts, *, dry_run: bool = False) -> PutBack
         owner=rescues.owner(profile, facts.environ),
         run=rescues.run_name(facts, note=not dry_run),
         header=rescues.header(facts, layer),
-        untouched=lambda info: info.st_ctime_ns < layer.born,
+        # Where the layer's birth is not known, a file of the image may be one that was changed.
+        untouched=lambda info: layer.mode == EXACT and info.st_ctime_ns < layer.born,
         kinds=profile.rescue.back,
         most_bytes=profile.rescue.back_most,
     )

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 # A file that is written on and on is kept as it is now and then.
 _QUIET_NS, _LONGEST = 3 * 10**9, 60.0
 
-# So much at once, and then as long a pause as this rate asks for: the pod's work comes first.
-_AT_ONCE, _FILES_AT_ONCE, _RATE = 16 << 20, 500, 5 << 20
+# So much at once, and then as long a pause as these ask for: the pod's work comes first. Bytes a
+# second, and the share of a core; some thousand small files a second.
+_AT_ONCE, _FILES_AT_ONCE, _RATE, _SHARE = 16 << 20, 2000, 5 << 20, 0.1
 _EVERY = 2.0
 
 # After a volume that refused.
@@ -98,9 +99,11 @@ class Keeping:
         if now < self._due or not self.is_on:
             return
         self._due = now + _EVERY
+        began = time.process_time()
         ready = self._ready(now)
         if ready and (done := self._save(ready, None)):
-            self._due = time.monotonic() + max(_EVERY, done.bytes / _RATE)
+            cost = time.process_time() - began
+            self._due = time.monotonic() + max(_EVERY, done.bytes / _RATE, cost / _SHARE)
         if self._here_once and now >= self._gone_due:
             began = time.process_time()
             with self._locked() as run:

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workspace_agent.host import files, mounts
+from workspace_agent.host import files, mounts, passwd
 from workspace_agent.host.room import room
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model import layout
@@ -69,11 +69,16 @@ def ground(profile: Profile, facts: Facts) -> Ground:
     lines = [*profile.watch.ignore]
     listed = files.read(f"{layout.state(facts.volume.path)}/{layout.IGNORE_IN_STATE}")
     lines += os.fsdecode(listed or b"").splitlines()
-    homes = {facts.image_home, "/root"} - {facts.fill(profile, profile.home.path), "/"}
-    owners = Owners(layer.since)
-    return Ground(
-        layer, frozenset(_passed(facts, points)), Classifier(homes, owners), ignoring(lines), points
-    )
+    classifier = Classifier(_homes(facts), Owners(layer.since))
+    passed = frozenset(_passed(facts, points))
+    return Ground(layer, passed, classifier, ignoring(lines), points)
+
+
+def _homes(facts: Facts) -> frozenset[str]:
+    """Return the homes of people: what begins with a dot in one is a setting."""
+    lines = (line.split(":") for line in passwd.read().split("\n"))
+    named = {one[5] for one in lines if len(one) == 7 and one[5].startswith(("/home/", "/root"))}
+    return frozenset({*named, facts.image_home, "/root"} - {"/"})
 
 
 def _passed(facts: Facts, points: Mapping[str, tuple[str, str, bool]]) -> set[str]:

@@ -305,7 +305,12 @@ class ScriptsSection:
 class WatchSection:
     """Files outside the volume, which end with the container."""
 
-    enabled: bool = key(True, "Whether a process beside the workload looks for them.", "flag")
+    enabled: bool = key(
+        True,
+        "Whether a process beside the workload looks for them; without it none is kept, but by"
+        " hand.",
+        "flag",
+    )
     hot: tuple[str, ...] = key(
         (),
         "Folders whose changes are seen at once, beside the image's home, the workload's own"

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # linux/stat.h
 _AT_FDCWD, _NO_FOLLOW = -100, 0x100
 _BTIME, _BTIME_AT = 0x800, 80
@@ -34,6 +38,10 @@ def born_ns(path: str) -> int:
     return secs * 10**9 + int.from_bytes(raw[_BTIME_AT + 8 : _BTIME_AT + 12], sys.byteorder)
 
 
+# The call, once it is looked up: it is made for every file that is kept.
+_calls: list[Callable[..., int]] = []
+
+
 def is_added(path: str) -> bool | None:
     """Say whether *path*, which is in an overlay's upper layer, was made there.
 
@@ -47,7 +55,9 @@ def is_added(path: str) -> bool | None:
         buffer = ctypes.create_string_buffer(room, 8 + _HANDLE_BYTES)
         mount = ctypes.c_int()
         words = (_AT_FDCWD, os.fsencode(path), buffer, ctypes.byref(mount), _HANDLE_FID)
-        if ctypes.CDLL(None).name_to_handle_at(*words) != 0:
+        if not _calls:
+            _calls.append(ctypes.CDLL(None).name_to_handle_at)
+        if _calls[0](*words) != 0:
             return None
     except (ImportError, AttributeError):
         return None
