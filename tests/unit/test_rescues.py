@@ -1,0 +1,173 @@
+"""What is kept of files outside the volume, for whom, and what is said of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workspace_agent.app import at_risk, gone, notices, rescues
+from workspace_agent.app.engine import Opening
+from workspace_agent.config.schema import Profile, RescueSection
+from workspace_agent.model.atrisk import Entry
+from workspace_agent.model.words import named
+from workspace_agent.rescue.lines import Left, Saved
+from workspace_agent.rescue.store import Content
+from workspace_agent.steps.volume import Choice
+from workspace_agent.watch.kinds import KINDS
+
+KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+
+
+def entry(path: str, kind: str, size: int = 10) -> Entry:
+    return Entry(path, kind, KINDS[kind].value, 0o100644, 0, 0, size, 4096, 1, 1, 1, 1, 1)
+
+
+def profile(**fields: object) -> Profile:
+    return replace(Profile(), rescue=replace(RescueSection(), **fields))
+
+
+@pytest.mark.parametrize(
+    ("owner", "environ", "said"),
+    [
+        ("mine", {"HOSTNAME": "web-0", **KUBERNETES}, "mine"),
+        ("", {"HOSTNAME": "web-0", **KUBERNETES}, "web-0"),
+        ("", {"HOSTNAME": "web-12", **KUBERNETES}, "web-12"),
+        ("", {"HOSTNAME": "web-7d9f8b6c5-x2x9z", **KUBERNETES}, "pods"),
+        ("", {"HOSTNAME": "job-1732000000", **KUBERNETES}, "pods"),
+        ("", {"HOSTNAME": "web-0"}, "pods"),
+        ("", {"HOSTNAME": "-0", **KUBERNETES}, "pods"),
+    ],
+)
+def test_a_pod_gets_what_its_own_owner_left(owner: str, environ: dict, said: str) -> None:
+    assert said == rescues.owner(profile(owner=owner), environ)
+
+
+@pytest.mark.parametrize(
+    ("wish", "kind", "kept"),
+    [
+        ("auto", "ext4", True),
+        ("auto", "xfs", True),
+        ("auto", "nfs4", False),
+        ("auto", "cifs", False),
+        ("auto", "fuse.s3fs", False),
+        ("auto", "ceph", False),
+        ("auto", "some-new-one", False),
+        ("always", "nfs4", True),
+        ("never", "ext4", False),
+    ],
+)
+def test_keys_stay_off_a_server_that_others_read(
+    wish: str, kind: str, kept: bool, tmp_path: Path, facts: Callable
+) -> None:
+    here = facts(tmp_path, volume=Choice(f"{tmp_path}/volume", True, kind))
+    refuse = rescues.refused(profile(secrets=wish), here)
+
+    wanted, left = rescues.sorted_out([entry("/root/.ssh/id", "secrets")], refuse)
+
+    assert (kept, not kept) == (bool(wanted), bool(left))
+
+
+def test_recipes_and_data_are_named_and_not_copied() -> None:
+    snapshot = "/root/.cache/huggingface/hub/models--org--tiny/snapshots/abc/config.json"
+    every = [
+        entry("/root/a.ipynb", "notebooks"), entry(snapshot, "models"), entry("/d/x", "datasets"),
+        entry("/usr/lib/python3/dist-packages/x.py", "pip"), entry("/x.pyc", "hidden"),
+    ]  # fmt: skip
+
+    wanted, left = rescues.sorted_out(every, {})
+
+    assert ["/root/a.ipynb"] == [one.path for one in wanted]
+    said = {one.kind: why for one, why in left}
+    assert {"models", "datasets", "pip"} == said.keys()
+    assert "huggingface-cli download org/tiny --revision abc" == said["models"]
+    assert "captured.lock" in said["pip"]
+
+
+def test_what_is_left_of_one_folder_is_one_line() -> None:
+    left = [(entry(f"/d/{n}", "datasets"), "no") for n in range(5)]
+    left += [(entry("/e/1", "datasets"), "no"), (entry("/d/9", "pip"), "no")]
+
+    found = rescues.summed(left, 10)
+
+    assert [("/d", 50), ("/e/1", 10), ("/d/9", 10)] == [(one.path, one.size) for one, _ in found]
+    assert 1 == len(rescues.summed(left, 1))
+
+
+@pytest.mark.parametrize(
+    ("paths", "where"),
+    [
+        (["/a/x.py"], "/a/x.py"),
+        (["/a/x.py", "/a/y.py"], "/a"),
+        (["/a/b/x", "/a/c/y"], "/a"),
+        (["/a/x", "/b/y"], "/a"),
+    ],
+)
+def test_advice_names_one_place_and_never_the_root(paths: list[str], where: str) -> None:
+    assert where == at_risk.common([entry(path, "code") for path in paths])
+
+
+def test_advice_survives_a_shell() -> None:
+    assert "mv '/a b; rm -rf x' /v/" in at_risk.advice("documents", "/a b; rm -rf x", "/v", "/h")
+
+
+def test_a_name_that_is_no_text_has_its_bytes_beside() -> None:
+    assert {"path": "/a\nb"} == named("/a\nb")
+    assert {"path": "/\\udcff", "b64": "L/8="} == named("/\udcff")
+
+
+def test_status_shows_the_dearest_first() -> None:
+    watch = {
+        "mode": "exact", "kept": {"on": True, "files": 2, "waiting": 1}, "disk": {"line": "full"},
+        "at_risk": {
+            "cache": {"files": 9, "bytes": 9, "value": 5},
+            "code": {"files": 1, "bytes": 4096, "value": 90},
+            "notebooks": {"files": 2, "bytes": 8192, "value": 95},
+        },
+    }  # fmt: skip
+
+    rows = dict(notices.rows(watch))
+
+    assert "2 files of notebooks (8.0 KiB), 1 file of code (4.0 KiB)" == rows["outside the volume"]
+    assert "2 kept, 1 waiting" == rows["rescue"]
+    assert [] == notices.rows({})
+
+
+class Past:
+    """What earlier containers noted, told to `why-gone`."""
+
+    def __init__(self, at: Path, facts: Callable) -> None:
+        self.opening = Opening(Profile(), facts(at), None)
+        self.content = Content()
+
+    def why(self, path: str) -> str:
+        return " / ".join(gone._path(self.opening, path, [("20260101T000000Z-x", self.content)]))
+
+
+@pytest.fixture
+def past(tmp_path: Path, facts: Callable) -> Past:
+    return Past(tmp_path, facts)
+
+
+def test_why_gone_knows_what_is_kept_and_how_it_comes_back(past: Past) -> None:
+    past.content.add(Saved("/gone/x.pt", "f", 0o644, 0, 0, 1, 10**18, kind="checkpoints"))
+
+    assert "workspace-agent rescue restore /gone/x.pt" in past.why("/gone/x.pt")
+    assert "2001-09-09" in past.why("/gone/x.pt")
+
+
+def test_why_gone_knows_what_was_not_kept_and_what_keeps_it(past: Past) -> None:
+    past.content.add(Left("/gone/data", "datasets", 5, "data sets are not kept"))
+
+    said = past.why("/gone/data/part-1")
+
+    assert "data sets are not kept" in said
+    assert "keep: put data below" in said
+
+
+def test_why_gone_says_when_nobody_knows(past: Past) -> None:
+    assert "no container has noted it" in past.why("/gone/other")
+    assert "is here" in past.why("/")
+    assert "was on the volume" in past.why(f"{past.opening.facts.volume.path}/x")
