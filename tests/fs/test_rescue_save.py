@@ -35,6 +35,17 @@ def test_what_is_saved_can_be_read_by_its_line(twin: World) -> None:
     assert (twin.volume / ".workspace-agent/rescue/wanted").exists()
 
 
+def test_what_is_not_kept_and_an_end_are_no_reason_for_a_boot_to_look(twin: World) -> None:
+    """A boot that has nothing to put back takes the fast path."""
+    twin.write("/a")
+    with twin.running() as save:
+        save.run.left([(twin.entry("/a"), "too large")])
+        save.run.end("the workload has ended")
+
+    assert twin.chain().left
+    assert not (twin.volume / ".workspace-agent/rescue/wanted").exists()
+
+
 def test_what_is_saved_is_for_its_owner_alone(on_disk: World) -> None:
     on_disk.write("/a").chmod(0o666)
     on_disk.save("/a")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.real.agents import wait_until
+from tests.real.agents import is_over, wait_until
 from workspace_agent.supervise import init, keeper, spawn
 from workspace_agent.supervise.keeper import Keeper
 
@@ -139,6 +140,58 @@ def test_one_that_dies_again_and_again_is_let_go(tmp_path: Path) -> None:
         watched.keeper._due = None
 
     assert [2, 10, 60, 300, None, None] == [one and round(one) for one in pauses]
+
+
+def test_a_term_while_it_works_on_leaves_it_the_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked the pod to end kills it after the grace, whatever the budget is."""
+    watched = Watched(tmp_path, "hangs")
+    watched.start()
+    pid = watched.keeper.pid
+    monkeypatch.setattr(keeper, "_MORE", 0.0)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    watched.keeper.finish(0.2)
+    ignored = signal.sigtimedwait({signal.SIGTERM}, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    assert ignored is None
+    assert is_over(pid)
+
+
+def test_one_that_not_even_a_kill_ends_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waits for a hung disk dies when the disk answers."""
+    watched = Watched(tmp_path, "hangs")
+    watched.start()
+    pid, kill = watched.keeper.pid, os.kill
+    monkeypatch.setattr(keeper, "_MORE", 0.0)
+    monkeypatch.setattr(keeper, "_DEATH", 0.2)
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+
+    watched.keeper.on_term(0.2)
+    watched.keeper.finish(0.2)
+
+    assert 0 == watched.keeper.pid
+    assert not is_over(pid)
+    kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_a_term_when_it_has_just_died_is_no_sigpipe_for_the_workload(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "dies")
+    watched.start()
+    os.waitid(os.P_PID, watched.keeper.pid, os.WEXITED | os.WNOWAIT)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+
+    watched.keeper.on_term(5.0)
+
+    assert signal.SIGPIPE not in signal.sigpending()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    watched.keeper.finish(5.0)
 
 
 def test_one_that_cannot_be_started_is_no_trouble(tmp_path: Path) -> None:

@@ -231,8 +231,8 @@ class Keeping:
     def _note(self, left: list[tuple[Entry, str]]) -> None:
         """Say on the volume what is not kept, and that this is the end."""
         left = [(one, why) for one, why in left if KINDS[one.kind].value >= _WORTH]
-        if not left and self._run is None:
-            return
+        if not left and not self._length:
+            return  # nothing is on the volume: the next boot has nothing to look for
         left.sort(key=lambda one: -one[0].value)
         with self._locked() as run:
             if run:

@@ -26,6 +26,9 @@ _MORE = 2.0
 
 _SLICE = 0.1
 
+# One that waits for a hung volume does not even die of a KILL; nobody waits for that.
+_DEATH = 1.0
+
 
 class Keeper:
     """Starts *argv* with *env* and *mask*; *budget* is how long it may take where nobody waits."""
@@ -67,20 +70,32 @@ class Keeper:
         self._tell(b"stop %d\n" % max(1, int(grace)))
 
     def finish(self, grace: float) -> None:
-        """Tell it that the workload has ended, and wait for it as long as there is time."""
-        if self._until is None:
+        """Tell it that the workload has ended, and wait for it as long as there is time.
+
+        A TERM that comes meanwhile leaves it *grace* seconds at most.
+        """
+        is_told = self._until is not None
+        if not is_told:
             self._last(self._budget)
         self._close()
         limit = (self._until or 0.0) + _MORE
-        while self.pid:
-            if os.waitpid(self.pid, os.WNOHANG)[0]:
-                self.pid = 0
-            elif monotonic() >= limit:
-                os.kill(self.pid, _signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-                self.pid = 0
-            else:
+        while self.pid and monotonic() < limit:
+            if self._is_over():
+                return
+            info = _signal.sigtimedwait((_signal.SIGCHLD, _signal.SIGTERM), _SLICE)
+            if info and info.si_signo == _signal.SIGTERM and not is_told:
+                is_told, limit = True, min(limit, monotonic() + grace + _MORE)
+        if self.pid:
+            os.kill(self.pid, _signal.SIGKILL)
+            limit = monotonic() + _DEATH
+            while not self._is_over() and monotonic() < limit:
                 _signal.sigtimedwait((_signal.SIGCHLD,), _SLICE)
+            self.pid = 0
+
+    def _is_over(self) -> bool:
+        if os.waitpid(self.pid, os.WNOHANG)[0]:
+            self.pid = 0
+        return not self.pid
 
     def _last(self, secs: float) -> None:
         """Give it *secs* seconds, and start one that was not started yet."""
@@ -111,7 +126,8 @@ class Keeper:
             if self._pipe >= 0:
                 os.write(self._pipe, line)
         except OSError:
-            return  # it has just died, and is told nothing
+            # It has just died. We block the signal of that: it must not reach the workload.
+            _signal.sigtimedwait((_signal.SIGPIPE,), 0)
 
     def _close(self) -> None:
         if self._pipe >= 0:
