@@ -29,8 +29,7 @@ def why_gone(session: Session, what: str) -> Told:
     opening = session.open(strict=False)
     if "/" not in what and not os.path.lexists(what):
         lines = _package(opening, what)
-        if lines:
-            return Told(lines, {"package": what, "said": lines})
+        return Told(lines, {"package": shown(what), "said": lines})
     path = os.path.abspath(what)
     found = _runs(opening)
     lines = _path(opening, path, found)
@@ -107,9 +106,9 @@ def _package(opening: Opening, name: str) -> list[str]:
                 data = table(replay.read(f"{one}/{layout.CAPTURED_JSON}"))
                 data = data or (table(replay.read(one)) if one == layout.CAPTURED_JSON else {})
                 found += _captured(data, name)
-    if not found:
-        return []
     fix = f"keep: echo {shown(name)} >> {facts.volume.path}/requirements.txt"
+    if not found:
+        return [f"no container has noted a package {shown(name)}; of a file, give the path", fix]
     back = "it is brought back" if wish == "replay" else "`replay.capture` does not bring it back"
     return [*found, f"it ended with the container: {back}", fix]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def now(session: Session, secs: float, tell: Callable[[str], None]) -> Told:
         left = [*left, *made.left, *done.left]
         run.left(rescues.summed(sorted(left, key=lambda one: -one[0].value), _SHOWN))
     lines = [
-        f"{counted(done.saved, 'file')} kept ({size(done.bytes)}, {duration(done.secs)}),"
+        f"{done.saved} files and folders kept ({size(done.bytes)}, {duration(done.secs)}),"
         f" {done.unchanged} unchanged",
         *_left_lines(left),
     ]
@@ -139,9 +140,11 @@ def restore(
             near = any(one.path == path or one.path.startswith(f"{path}/") for path in wanted)
             return near or one.kind in kinds or not (wanted or kinds)
 
+        if to and not dry_run:
+            os.makedirs(to, 0o700, exist_ok=True)
         putting = step.restore(is_chosen, to=to, dry_run=dry_run)
     rows = [(path, verdict) for path, verdict in putting.done if verdict.how != "same"]
-    lines = [f"{verdict.how:<9} {shown(path)}  ({shown(verdict.why)})" for path, verdict in rows]
+    lines = [f"{verdict.how:<9} {shown(path)}{_why(verdict.why)}" for path, verdict in rows]
     data = {"dry_run": dry_run, "files": [
         {**named(path), "how": verdict.how, "why": verdict.why}
         for path, verdict in putting.done]}  # fmt: skip
@@ -153,7 +156,7 @@ def undo(session: Session) -> Told:
     """Take away what this boot has put back, where nobody changed it since."""
     with _step(session) as step:
         found = step.undo()
-    lines = [f"{one.how:<9} {shown(path)}  ({shown(one.why)})" for path, one in found]
+    lines = [f"{one.how:<9} {shown(path)}{_why(one.why)}" for path, one in found]
     data = {"files": [{**named(path), "how": one.how, "why": one.why} for path, one in found]}
     return Told(lines or ["nothing was put back"], data)
 
@@ -164,6 +167,10 @@ def prune(session: Session, keep: int, dry_run: bool) -> Told:
         gone = [] if dry_run else store.prune(keep)
         used = store.used()
     return Told([f"{len(gone)} removed, {size(used)} left"], {"removed": gone, "bytes": used})
+
+
+def _why(text: str) -> str:
+    return f"  ({shown(text)})" if text else ""
 
 
 def _in_container(session: Session) -> Opening:
