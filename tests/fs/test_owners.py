@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.real.agents import wait_until
 from workspace_agent.watch.owners import Owners
 
 SITE = "/usr/lib/python3.11/site-packages"
@@ -93,6 +94,30 @@ def test_what_dpkg_and_conda_list_is_theirs(world: Path) -> None:
     assert "apt" == who(world, "/usr/bin/htop")
     assert "conda" == who(world, "/opt/conda/bin/tool")
     assert "" == who(world, "/opt/conda/lib/mine.py")
+
+
+def test_what_a_person_writes_after_an_install_is_a_persons(world: Path) -> None:
+    put(world, "/var/lib/dpkg/info/nginx.list", "/usr/sbin/nginx\n")
+    put(world, "/etc/nginx/made.conf")
+    end = put(world, "/var/lib/dpkg/status", "all\n")
+    wait_until(lambda: put(world, "/etc/nginx/mine.conf").stat().st_mtime_ns
+               > end.stat().st_mtime_ns, "the clock ticks")  # fmt: skip
+
+    assert "hidden" == who(world, "/etc/nginx/made.conf")
+    assert "" == who(world, "/etc/nginx/mine.conf")
+
+
+def test_what_a_service_keeps_is_not_the_installers(world: Path) -> None:
+    put(world, "/var/lib/mysql/ibdata1")
+
+    assert "" == who(world, "/var/lib/mysql/ibdata1")
+
+
+def test_a_list_of_millions_is_read_in_part(world: Path) -> None:
+    put(world, f"{SITE}/odd/a.py")
+    put(world, f"{SITE}/odd-1.dist-info/RECORD", "odd/b.py,,\n" * 100_000 + "odd/a.py,,\n")
+
+    assert "" == who(world, f"{SITE}/odd/a.py")
 
 
 def test_lists_from_before_the_start_are_the_images(world: Path) -> None:

@@ -75,6 +75,14 @@ def kind_of(path: str, size: int = 100, beside: tuple[str, ...] = (), mode: int 
         ("/app/__pycache__/a.pyc", 100, "hidden"),
         ("/var/lib/apt/lists/x", 100, "hidden"),
         ("/blob", 100, "documents"),
+        ("/root/proj/poetry.lock", 100, "documents"),
+        ("/root/run.lock", 0, "hidden"),
+        ("/root/proj/pkgs/server.go", 100, "code"),
+        ("/root/.cargo/credentials.toml", 100, "secrets"),
+        ("/root/.local/bin/numpy-config", 100, "pip"),
+        ("/root/.local/bin/mine.sh", 100, "code"),
+        ("/opt/venv/bin/activate", 100, "pip"),
+        ("/opt/venv/pyvenv.cfg", 100, "pip"),
     ],
 )
 def test_a_file_is_of_a_kind(path: str, size: int, kind: str) -> None:
@@ -89,6 +97,27 @@ def test_what_is_no_file_is_hidden(mode: int) -> None:
 def test_a_cache_says_so_itself() -> None:
     assert "code" == kind_of("/data/target/thing.rs")
     assert "cache" == kind_of("/data/target/thing.rs", beside=("CACHEDIR.TAG",))
+
+
+def test_a_cache_that_holds_models_is_one_all_the_same() -> None:
+    classifier = Classifier({"/root"})
+    home = classifier.ground(classifier.ground(Ground(), "", (), 0), "/root", (), 0)
+    cache = classifier.ground(home, "/root/.cache", {"huggingface", "pip"}, 0)
+    hub = classifier.ground(cache, "/root/.cache/huggingface", {"hub", "token"}, 0)
+    model = classifier.ground(hub, "/root/.cache/huggingface/models--a--b", {"blobs"}, 0)
+
+    assert "cache" == classifier.kind(cache, "fonts.json", info())
+    assert "secrets" == classifier.kind(hub, "token", info())
+    assert "cache" == classifier.kind(hub, "version.txt", info())
+    assert "models" == classifier.kind(model, "x", info())
+
+
+def test_only_condas_own_folder_of_packages_is_a_cache() -> None:
+    classifier = Classifier()
+    conda = classifier.ground(Ground(), "/opt/conda", {"conda-meta", "pkgs"}, 0)
+
+    assert "cache" == classifier.ground(conda, "/opt/conda/pkgs", (), 0).whole
+    assert "" == classifier.ground(Ground("/data"), "/data/pkgs", (), 0).whole
 
 
 def test_what_is_below_a_work_tree_is_code() -> None:

@@ -33,6 +33,9 @@ _HIDDEN = ("/var/lib/apt", "/var/lib/dpkg", "/var/cache/apt", "/var/cache/ldconf
 # Where packages put files; all others there are somebody's own.
 _OWNED = frozenset({"site", "system", "conda", "etc"})
 
+# What an environment's `bin` has that no package lists.
+_VENV = ("activate", "python")
+
 _SPECIAL = frozenset({stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFBLK, stat.S_IFCHR})
 
 
@@ -60,7 +63,7 @@ class Classifier:
 
     def ground(self, above: Ground, path: str, names: Collection[str], data: int) -> Ground:
         """Return what the folder *path* is, with *names* in it, *data* of them of a data set."""
-        whole = above.whole or self._whole(path, names)
+        whole = above.whole if above.whole not in ("", "cache") else self._whole(path, above, names)
         many = data >= kinds.DATA_FILES
         if whole:
             return replace(above, path=path, whole=whole, many_data=many)
@@ -73,7 +76,7 @@ class Classifier:
             many_data=many,
         )
 
-    def _whole(self, path: str, names: Collection[str]) -> str:
+    def _whole(self, path: str, above: Ground, names: Collection[str]) -> str:
         name = path.rpartition("/")[2]
         if name.startswith(("models--", "datasets--", "spaces--")):
             found = "models"
@@ -85,13 +88,11 @@ class Classifier:
             found = "git"
         elif name == "node_modules" and path.startswith(("/usr/lib", "/usr/local/lib")):
             found = "npm"
-        elif name == "huggingface" or (name == ".cache" and "huggingface" in names):
-            return ""  # a cache that holds models, and a token
-        elif name in kinds.CACHES or "CACHEDIR.TAG" in names:
+        elif name in kinds.CACHES or "CACHEDIR.TAG" in names or name == "huggingface":
             found = "cache"
         else:
-            return ""
-        return found
+            found = "cache" if name == "pkgs" and above.where == "conda" else ""
+        return above.whole if above.whole and found != "models" else found
 
     def _where(self, above: str, path: str, name: str, names: Collection[str]) -> str:
         if name in ("site-packages", "dist-packages"):
@@ -116,12 +117,19 @@ class Classifier:
         if stat.S_IFMT(mode) in _SPECIAL:
             return "hidden"
         whole = ground.whole
+        if whole == "cache" and name in kinds.KEPT_IN_CACHES:
+            return "secrets"
         if whole:
             return "hidden" if name.endswith(".pyc") else _WHOLE[whole]
-        if name.endswith((".pyc", ".pid", ".lock", ".sock", ".swp")):
+        # a lock that says something is somebody's list of packages
+        if name.endswith((".pyc", ".pid", ".sock", ".swp")) or (
+            name.endswith(".lock") and not info.st_size
+        ):
             return "hidden"
-        where = ground.where
-        if where in _OWNED:
+        where, is_bin = ground.where, ground.path.endswith("/bin")
+        if name == "pyvenv.cfg" or (is_bin and name.lower().startswith(_VENV)):
+            return "pip"
+        if where in _OWNED or is_bin:
             owner = self.owner(f"{ground.path}/{name}", info)
             if owner == "edited":
                 return "code"

@@ -97,7 +97,9 @@ DATA_BYTES, DATA_FILES = 20 << 20, 1000
 CACHES = frozenset({
     ".cache", "__pycache__", "node_modules", ".tox", ".nox", ".mypy_cache", ".ruff_cache",
     ".pytest_cache", ".ipynb_checkpoints", ".triton", ".nv", "torchinductor", ".npm", ".cargo",
-    ".rustup", ".vscode-server", ".cursor-server", "pkgs",
+    ".rustup", ".vscode-server", ".cursor-server",
 })  # fmt: skip
+# What programs keep of their users among what they can make again.
+KEPT_IN_CACHES = frozenset({"token", "stored_tokens", "credentials.toml"})
 TRACKERS = frozenset({"mlruns", "wandb", "lightning_logs", "tensorboard", "tb_logs", ".aim",
                       ".neptune"})  # fmt: skip
