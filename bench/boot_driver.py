@@ -18,6 +18,7 @@ CLONE_NEWPID, CLONE_NEWNS, MS_REC_PRIVATE = 0x20000000, 0x20000, 0x44000
 AGENT = "/opt/workspace-agent/entrypoint.sh"
 VOLUME = "/workspace"
 RUNTIME = "/run/workspace-agent"
+BEGAN = "/etc/workspace-agent/began"  # what the layer says of its first start
 # The first number of schedstat is nanoseconds on a CPU.
 WORKLOAD = ["/bin/sh", "-c", "read ran rest </proc/1/schedstat; read all kept rest </proc/1/statm;"
             " echo $ran $kept; exec sleep 0.2"]  # fmt: skip
@@ -99,6 +100,8 @@ def remember() -> dict[str, bytes]:
 def reset(pristine: dict[str, bytes], baked: bool) -> None:
     """Make this a fresh container again, as far as a boot changes it."""
     shutil.rmtree(RUNTIME, ignore_errors=True)
+    if os.path.exists(BEGAN):
+        os.unlink(BEGAN)
     for name, data in pristine.items():
         with open(f"/{name}", "wb") as handle:
             handle.write(data)
