@@ -32,7 +32,7 @@ def nothing_changed(runtime: str) -> bool:
     changed: list[str] = []
 
     def visit(path: str, _: object, found: list[tuple[str, os.stat_result]], __: object) -> None:
-        changed.extend(name for name, info in found if info.st_ctime_ns >= layer.since)
+        changed.extend(name for name, info in found if layer.is_news(path, name, info.st_ctime_ns))
 
     passed = {*mounts.read_mounts(), runtime, layout.ENVIRONMENTS,
               os.path.dirname(layout.BEGAN), "/proc", "/sys", "/dev", "/run"} - {"/"}  # fmt: skip

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
     from workspace_agent.watch.layer import Layer
 
-# The boot's last changes to the system, and the start of the workload, may have one time: an
-# inode's clock ticks every 4 or 10 ms.
-_TICK = 10_000_000
+# So long after the start of the workload nothing that is new is the boot's own, in ns.
+_SETTLED = 10**9
 
 
 class Folder:
@@ -62,7 +61,7 @@ class Inventory:
 
     def at(self, layer: Layer) -> None:
         """Take what is known of the layer now: after a clock was set back, old times are new."""
-        if layer != self.layer:
+        if layer is not self.layer:
             self.layer, self.fresh = layer, min(self.fresh, layer.born)
 
     def begin(self) -> None:
@@ -89,13 +88,14 @@ class Inventory:
         """Hear what is in one folder."""
         ground = self._ground(path, found, below)
         folder = Folder((info.st_mtime_ns, info.st_ctime_ns), ground, self._pass)
-        since, fresh = self.layer.since, self.fresh
+        since, fresh, is_news = self.layer.since, self.fresh, self.layer.is_news
+        settled = since + _SETTLED
         kind_of, table = self._classifier.kind, kinds.KINDS
         for name, one in found:
             blocks = one.st_blocks * 512
             folder.used += blocks
             changed = one.st_ctime_ns
-            if changed < since or (changed < since + _TICK and _is_boots(path, name)):
+            if changed < since or (changed < settled and not is_news(path, name, changed)):
                 continue
             kind = kind_of(ground, name, one)
             if self._is_ignored and self._is_ignored(f"{path}/{name}"):
@@ -132,8 +132,3 @@ class Inventory:
             sums = self.sums.setdefault(kind, [0, 0])
             sums[0] += sign * count
             sums[1] += sign * size
-
-
-def _is_boots(path: str, name: str) -> bool:
-    """Say whether the boot itself may have written this just before the workload's start."""
-    return path == "/etc" or path.startswith("/etc/") or name.endswith(".pth")

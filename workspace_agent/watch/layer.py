@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
 
 from workspace_agent.host import files
 from workspace_agent.host.statx import born_ns
@@ -24,26 +23,38 @@ EXACT, NO_PRUNE, SINCE_START = "exact", "no-prune", "since-start"
 # The clock that inodes get their times from; `time` has no name for it (linux/time.h).
 _COARSE = 5
 
+# An inode's clock ticks every 4 or 10 ms.
+_TICK = 10_000_000
+
 # A clock that is corrected moves by less.
 _STEP_NS = 10**9
 
 _REDIRECT = "/sys/module/overlay/parameters/redirect_dir"
 
 
-@dataclass(frozen=True)
 class Layer:
     """The container's own layer, in ns since 1970.
 
     What changed from *born* on is in it; what changed before *since* was the boot's doing. Only a
-    *pruned* scan may pass over a folder that did not change.
+    *pruned* scan may pass over a folder that did not change. *ahead* is how far the clock was ahead
+    of that since the machine's start.
     """
 
-    mode: str
-    born: int
-    since: int
-    pruned: bool = True
-    why: str = ""
-    ahead: int = 0  # how far the clock was ahead of that since the machine's start, in ns
+    __slots__ = ("ahead", "born", "mode", "pruned", "since", "why")
+
+    def __init__(
+        self, mode: str, born: int, since: int, pruned: bool = True, why: str = "", ahead: int = 0
+    ) -> None:
+        self.mode, self.born, self.since = mode, born, since
+        self.pruned, self.why, self.ahead = pruned, why, ahead
+
+    def is_news(self, folder: str, name: str, changed: int) -> bool:
+        """Say whether the file *name* in *folder* was changed by anybody but the boot.
+
+        What the boot writes last may have the time of the start: there the system is its own.
+        """
+        own = folder == "/etc" or folder.startswith("/etc/") or name.endswith(".pth")
+        return changed >= self.since + (_TICK if own else 0)
 
     def at(self, ahead: int) -> Layer:
         """Return what holds now that the clock is *ahead*: once it was set back, files that are
@@ -54,7 +65,7 @@ class Layer:
             return self
         why = f"the clock was set back by {back // 10**9} s: files of the image may count as yours"
         born = min(self.born, ahead + time.monotonic_ns() - _STEP_NS)
-        return replace(self, born=born, since=min(self.since, born), why=why, ahead=ahead)
+        return Layer(self.mode, born, min(self.since, born), self.pruned, why, ahead)
 
 
 def ahead_ns() -> int:
