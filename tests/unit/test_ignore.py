@@ -34,6 +34,8 @@ from workspace_agent.watch.ignore import ignoring
         (["a.c"], "/abc", False),
         (["a\nb"], "/ab", False),
         (["[z-a]", "x"], "/x", True),
+        (["[[a]x"], "/[x", True),
+        (["[a||b]x"], "/|x", True),
     ],
 )
 def test_a_path_is_ignored(lines: list[str], path: str, said: bool) -> None:
@@ -44,3 +46,14 @@ def test_a_path_is_ignored(lines: list[str], path: str, said: bool) -> None:
 
 def test_without_lines_nobody_is_asked() -> None:
     assert ignoring(["", "# only words"]) is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [["*a" * 20 + "b"], ["**/" * 12 + "b"], ["a/**/" * 10 + "b"], ["[" * 10**5], ["x*"] * 10**5],
+)
+def test_a_line_that_would_hold_up_everything_is_left_out(lines: list[str]) -> None:
+    """Without the limits these take hours."""
+    is_ignored = ignoring(lines)
+
+    assert not (is_ignored and is_ignored("/" + "a/" * 60 + "a" * 250))

@@ -144,7 +144,8 @@ class Keeping:
         if not self.is_on:
             return
         entries: list[Entry] = []
-        scanned(entries.append)
+        # a cache may have a million files
+        scanned(lambda one: entries.append(one) if one.value >= _WORTH else None)
         left = self._kept(entries, until)
         if last:
             with suppress(OSError):

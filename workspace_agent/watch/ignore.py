@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ def ignoring(lines: Iterable[str]) -> Callable[[str], bool] | None:
     The last line that fits wins; `!` takes back; a `/` at the start or inside binds to the root of
     the file system; a `/` at the end means folders; `**` is any number of folders.
     """
-    rules = [rule for line in lines if (rule := _rule(line.rstrip("\n")))]
+    rules = [rule for line in islice(lines, _LINES) if (rule := _rule(line.rstrip("\n")))]
     if not rules:
         return None
 
@@ -29,6 +30,13 @@ def ignoring(lines: Iterable[str]) -> Callable[[str], bool] | None:
     return is_ignored
 
 
+# Every file is held against every line; more, and longer ones, are no list of a person's.
+_LINES, _LONGEST = 1000, 1000
+
+# Each `*` of a name, and each `**`, multiplies the ways to read a path. A line with more is left
+# out: it could hold the watcher up for ever.
+_STARS, _FOLDERS = 3, 2
+
 # Any number of folders.
 _ANY = {"/**/": "/(?:.*/)?", "**/": "(?:.*/)?", "/**": "/.*"}
 
@@ -37,7 +45,10 @@ def _rule(line: str) -> tuple[bool, re.Pattern[str]] | None:
     text = line if line.endswith("\\ ") else line.rstrip()
     wanted = not text.startswith("!")
     text = text if wanted else text[1:]
-    if not text or text.startswith("#"):
+    if not text or text.startswith("#") or len(text) > _LONGEST:
+        return None
+    names = text.strip("/").split("/")
+    if names.count("**") > _FOLDERS or max(one.count("*") for one in names) > _STARS:
         return None
     folder = text.endswith("/")
     bound = "/" in text.rstrip("/")
@@ -58,5 +69,6 @@ def _part(one: str) -> str:
     if one in ("*", "?"):
         return f"[^/]{one if one == '*' else ''}"
     if one.startswith("["):
+        one = "[" + re.sub(r"([\[&~|])", r"\\\1", one[1:])  # no sets of sets
         return f"[^{one[2:]}" if one.startswith("[!") else one
     return re.escape(one[1:] if one.startswith("\\") and len(one) == 2 else one)
