@@ -113,6 +113,16 @@ def test_advice_survives_a_shell() -> None:
     assert "mv '/a b; rm -rf x' /v/" in at_risk.advice("documents", "/a b; rm -rf x", "/v", "/h")
 
 
+@pytest.mark.parametrize(
+    ("where", "path"),
+    [("/root", "/root/*"), ("/root/a", "/root/a"), ("/home/u", "/home/u/*"), ("/blob", "/blob")],
+)
+def test_advice_moves_no_home_away(where: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.isdir", lambda at: at != "/blob")
+
+    assert f"mv {path} /v/" in at_risk.advice("code", where, "/v", "/h")
+
+
 def test_a_name_that_is_no_text_has_its_bytes_beside() -> None:
     assert {"path": "/a\nb"} == named("/a\nb")
     assert {"path": "/\\udcff", "b64": "L/8="} == named("/\udcff")

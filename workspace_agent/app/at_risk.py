@@ -98,7 +98,10 @@ def advice(kind: str, where: str, volume: str, home: str) -> str:
     """Return the command that would have kept files of *kind* below *where*."""
     from shlex import quote
 
-    return KINDS[kind].advice.format(path=quote(where), volume=volume, home=home)
+    # What is in a home, or right below the root, can be moved; such a folder itself cannot.
+    whole = where.count("/") > (2 if where.startswith("/home/") else 1) or not os.path.isdir(where)
+    path = quote(where) + ("" if whole else "/*")
+    return KINDS[kind].advice.format(path=path, volume=volume, home=home)
 
 
 def common(entries: Sequence[Entry]) -> str:
