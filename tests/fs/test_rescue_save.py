@@ -425,6 +425,8 @@ def test_the_volume_keeps_its_reserve(on_disk: World, monkeypatch: pytest.Monkey
     assert ({"/a": "there is no room left on the volume: it has 2.9 KiB"}, 1) == (
         reasons(outcome), outcome.saved,
     )  # fmt: skip
+    assert outcome.problem
+    assert "1 file outside the volume could not be saved" == outcome.problem.what
 
 
 def test_no_owner_takes_more_than_its_share(on_disk: World) -> None:

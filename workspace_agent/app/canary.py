@@ -61,7 +61,7 @@ class Canary:
         return {"seen": self._seen, "missed": self._missed, "latency": self._last}
 
     def _make(self, folder: str) -> None:
-        name = f".workspace-agent-{os.urandom(4).hex()}"
+        name = f".workspace-agent-{os.urandom(4).hex()}.lock"  # an ending that nobody keeps
         self._path, self._made = f"{folder}/{name}", time.monotonic()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with suppress(OSError):

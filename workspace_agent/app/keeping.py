@@ -101,9 +101,13 @@ class Keeping:
         self._due = now + _EVERY
         began = time.process_time()
         ready = self._ready(now)
-        if ready and (done := self._save(ready, None)):
+        done = self._save(ready, None) if ready else None
+        if done and not done.problem:
             cost = time.process_time() - began
             self._due = time.monotonic() + max(_EVERY, done.bytes / _RATE, cost / _SHARE)
+        elif ready:  # there may be room later
+            left = {one.path for one, _ in done.left} if done else {one.path for one in ready}
+            self._pending |= {one.path: (now, one) for one in ready if one.path in left}
         if self._here_once and now >= self._gone_due:
             began = time.process_time()
             with self._locked() as run:

@@ -43,7 +43,7 @@ _FILES, _BYTES, _SECS = 256, 8 << 20, 1.0
 # The same bytes are looked for among files of at least this size.
 _TWICE = 64 << 10
 
-_REFUSED = "the volume refused it"
+_REFUSED, _FULL = "the volume refused it", "there is no room left"
 _FIX = "make room on the volume, or keep such files on it in the first place"
 
 
@@ -115,6 +115,8 @@ class Saving:
         except VolumeError as error:
             in_batch = bool(self._batch) and self._batch[-1][0] in entries[n : n + 1]
             self._give_up(entries[n + in_batch :], str(error))
+        else:
+            self._fail(_FULL, _FULL)
         self._done.secs = monotonic() - began
         return self._done
 
@@ -141,7 +143,11 @@ class Saving:
         except VolumeError:
             self._leave((entry for entry, _ in self._batch), _REFUSED)
         self._run.packs.close()
-        if count := sum(reason == _REFUSED for _, reason in self._done.left):
+        self._fail(_REFUSED, why)
+
+    def _fail(self, reason: str, why: str) -> None:
+        """Make a problem of what is left for this *reason*, if anything is."""
+        if count := sum(one.startswith(reason) for _, one in self._done.left):
             what = f"{counted(count, 'file')} outside the volume could not be saved"
             where = self._run.store.top.path
             self._done.problem = Problem("rescue.not-saved", what, why, _FIX, where)
@@ -316,7 +322,7 @@ class Saving:
     def _fits(self, count: int) -> None:
         for left, where in ((self._free, "on the volume"), (self._quota, "for what is saved")):
             if 0 <= left < self._in_batch + count:
-                raise LeftError(f"there is no room left {where}: it has {size(count)}")
+                raise LeftError(f"{_FULL} {where}: it has {size(count)}")
 
 
 # What has to be as it was for a thing to be unchanged, beside its size and time.
