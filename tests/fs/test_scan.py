@@ -207,6 +207,27 @@ def test_only_what_is_new_since_the_last_look_is_told_again(world: World) -> Non
     assert 2 == found.sums["code"][0]
 
 
+def test_a_folder_of_very_many_files_is_told_of_in_parts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million results of stat at once are 800 MB."""
+    monkeypatch.setattr("workspace_agent.watch.scan._PART", 2)
+    took: list = []
+    found = inventory(world, took)
+    for n in range(5):
+        (world.top / f"{n}.py").write_text("x")
+    parts: list = []
+    with SafeRoot.at(str(world.top)) as root:
+        Scan(root, found.layer, (), lambda *given: parts.append(len(given[2]))).run()
+
+    for _ in range(2):
+        whole(world, found)
+
+        assert 5 == found.sums["code"][0]
+    assert 10 == len(took)
+    assert max(parts) <= 2
+
+
 def test_one_folder_can_be_looked_at_again(world: World) -> None:
     found = inventory(world, [])
     (world.top / "a").mkdir()

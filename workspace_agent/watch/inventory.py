@@ -83,11 +83,17 @@ class Inventory:
         path: str,
         info: os.stat_result,
         found: Sequence[tuple[str, os.stat_result]],
-        below: Sequence[str],
+        below: Sequence[str] | None,
     ) -> None:
-        """Hear what is in one folder."""
-        ground = self._ground(path, found, below)
-        folder = Folder((info.st_mtime_ns, info.st_ctime_ns), ground, self._pass)
+        """Hear what is in one folder; or more of the same one, where *below* is None."""
+        old = self.folders.get(path)
+        if below is not None or old is None:
+            ground = self._ground(path, found, below or ())
+            folder = Folder((info.st_mtime_ns, info.st_ctime_ns), ground, self._pass)
+        else:
+            ground, folder = old.ground, old
+        if old:
+            self._count(old, -1)
         since, fresh, is_news = self.layer.since, self.fresh, self.layer.is_news
         settled = since + _SETTLED
         kind_of, table = self._classifier.kind, kinds.KINDS
@@ -107,9 +113,6 @@ class Inventory:
             sums[1] += blocks
             if changed >= fresh:
                 self._take(Entry.of(f"{path}/{name}", kind, table[kind].value, one))
-        old = self.folders.get(path)
-        if old:
-            self._count(old, -1)
         self.folders[path] = folder
         self._count(folder, 1)
 

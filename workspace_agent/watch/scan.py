@@ -10,14 +10,20 @@ from workspace_agent.host.safe_root import FOLDER, SafeRoot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator
 
     from workspace_agent.watch.layer import Layer
 
-    # Hears of a folder: its path, itself, what is in it but folders, and the folders in it.
-    Visit = Callable[[str, os.stat_result, list[tuple[str, os.stat_result]], list[str]], None]
+    Found = list[tuple[str, os.stat_result]]
+
+    # Hears of a folder: its path, itself, what is in it but folders, and the folders in it; None
+    # instead of those is for more of the folder that it has just heard of.
+    Visit = Callable[[str, os.stat_result, Found, list[str] | None], None]
 
 _KIND = 0o170000
+
+# A folder can have a million files: so many are told of at once.
+_PART = 20_000
 
 # A longer path is opened in hops; the kernel takes 4095 bytes, a name has 255.
 _HOP = 3800
@@ -58,25 +64,32 @@ class Scan:
         except OSError as error:
             self._failed(error)
             return
+        folders: list[str] = []
         try:
-            found, folders = self._list(fd, path)
             info = os.fstat(fd)
+            names: list[str] | None = []
+            for found, into in self._list(fd, path):
+                folders += into
+                if names is not None:
+                    names = [one.rpartition("/")[2] for one in into]
+                self._visit(path, info, found, names)
+                names = None
         except OSError as error:
             self._failed(error)
-            return
         finally:
             os.close(fd)
-        self._visit(path, info, found, [one.rpartition("/")[2] for one in folders])
         pending.extend(folders)
 
-    def _list(self, fd: int, path: str) -> tuple[list[tuple[str, os.stat_result]], list[str]]:
+    def _list(self, fd: int, path: str) -> Iterator[tuple[Found, list[str]]]:
+        """Yield the files and the folders of one folder, at least once."""
         born = self._layer.born
         least = born if self._layer.pruned else -1
         near = path in self._near
-        found, folders, count = [], [], 0
+        found: Found = []
+        folders: list[str] = []
         with os.scandir(fd) as listing:
             for entry in listing:
-                count += 1
+                self.looked += 1
                 try:
                     info = entry.stat(follow_symlinks=False)
                 except OSError:
@@ -90,9 +103,11 @@ class Scan:
                         folders.append(into)
                 elif changed >= born and not (near and f"{path}/{entry.name}" in self._passed):
                     found.append((entry.name, info))
+                    if len(found) == _PART:
+                        yield found, folders
+                        found, folders = [], []
         self.listed += 1
-        self.looked += count
-        return found, folders
+        yield found, folders
 
     def _open(self, below: str) -> int:
         raw = os.fsencode(below)
