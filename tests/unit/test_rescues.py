@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from workspace_agent.app import at_risk, gone, notices, rescues
 from workspace_agent.app.engine import Opening
+from workspace_agent.app.keeping import Keeping
 from workspace_agent.config.schema import Profile, RescueSection
 from workspace_agent.model.atrisk import Entry
 from workspace_agent.model.words import named
@@ -181,3 +185,19 @@ def test_why_gone_says_when_nobody_knows(past: Past) -> None:
     assert "no container has noted it" in past.why("/gone/other")
     assert "is here" in past.why("/")
     assert "was on the volume" in past.why(f"{past.opening.facts.volume.path}/x")
+
+
+def test_a_volume_that_is_gone_while_it_is_kept_on_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone:
+        def length(self) -> int:
+            raise OSError(errno.ENOTCONN, "")
+
+    keeping = object.__new__(Keeping)
+    keeping._facts = SimpleNamespace(runtime=str(tmp_path))
+    keeping._run, keeping._length, keeping._open = Gone(), 5, ExitStack()
+    monkeypatch.setattr(Keeping, "_opened", lambda self: self._run)
+
+    with keeping._locked() as run:
+        assert run is None

@@ -192,12 +192,12 @@ class Keeping:
     def _locked(self) -> Iterator[Run | None]:
         """Hold the lock, and give the run as it is now: hooks and hands write to it, too."""
         with rescues.locked(self._facts.runtime):
-            if self._run and self._run.length() != self._length:
+            if self._run and _length(self._run) != self._length:
                 self._run = None
                 self._open.close()
             run = self._opened()
             yield run
-            self._length = run.length() if run else 0
+            self._length = _length(run) if run else 0
 
     def _opened(self) -> Run | None:
         if self._run is None:
@@ -258,3 +258,11 @@ class Keeping:
 _PUT = ("restored", "replaced")
 
 _NO_VOLUME = "the volume did not take it"
+
+
+def _length(run: Run) -> int:
+    """Return how long *run* is; -1 on a volume that is gone, and is opened anew."""
+    try:
+        return run.length()
+    except OSError:
+        return -1
