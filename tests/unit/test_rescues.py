@@ -194,9 +194,12 @@ def test_a_volume_that_is_gone_while_it_is_kept_on_is_opened_anew(
         def length(self) -> int:
             raise OSError(errno.ENOTCONN, "")
 
+        close = length
+
     keeping = object.__new__(Keeping)
     keeping._facts = SimpleNamespace(runtime=str(tmp_path))
     keeping._run, keeping._length, keeping._open = Gone(), 5, ExitStack()
+    keeping._open.callback(Gone().close)
     monkeypatch.setattr(Keeping, "_opened", lambda self: self._run)
 
     with keeping._locked() as run:

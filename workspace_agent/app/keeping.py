@@ -142,7 +142,7 @@ class Keeping:
         now = time.monotonic()
         until = max(self._until, now) + _LAST if self._until else now + self._rescue.budget
         self._all(until, scanned, last=True)
-        self._open.close()
+        self._shut()
 
     def _all(self, until: float, scanned: Scanned, *, last: bool) -> None:
         if not self.is_on:
@@ -193,11 +193,16 @@ class Keeping:
         """Hold the lock, and give the run as it is now: hooks and hands write to it, too."""
         with rescues.locked(self._facts.runtime):
             if self._run and _length(self._run) != self._length:
-                self._run = None
-                self._open.close()
+                self._shut()
             run = self._opened()
             yield run
             self._length = _length(run) if run else 0
+
+    def _shut(self) -> None:
+        """Let the volume go; what is written is durable, whatever it says to that."""
+        self._run = None
+        with suppress(OSError):
+            self._open.close()
 
     def _opened(self) -> Run | None:
         if self._run is None:
@@ -216,8 +221,7 @@ class Keeping:
 
     def _failed(self, problem: Problem) -> None:
         """Try again later, with the volume opened anew."""
-        self._run = None
-        self._open.close()
+        self._shut()
         self._due = time.monotonic() + _REFUSED
         if problem != self._problem:
             self._problem = problem
