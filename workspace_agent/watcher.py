@@ -16,7 +16,10 @@ if __name__ == "__main__":
 
 
 def nothing_changed(runtime: str) -> bool:
-    """Say whether the workload is over, and nothing on the layer changed since it was started."""
+    """Say whether the workload is over, and nothing on the layer changed since it was started.
+
+    Where the boot has put something back, that may be gone: a scan does not see it.
+    """
     import select
 
     from workspace_agent.host import mounts
@@ -25,8 +28,9 @@ def nothing_changed(runtime: str) -> bool:
     from workspace_agent.watch import layer as layers
     from workspace_agent.watch.scan import Scan
 
-    ended = select.select([0], [], [], 0)[0] and b"stop" not in os.read(0, 1 << 12)
-    if not ended:
+    poll = select.poll()
+    poll.register(0, 0)  # its end, and no line that is for the watcher
+    if not poll.poll(0) or os.path.lexists(f"{runtime}/{layout.RESCUE_RUN}"):
         return False
     layer = layers.probe(runtime)
     changed: list[str] = []

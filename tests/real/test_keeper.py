@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.agents import is_over, wait_until
+from tests.real.agents import REPOSITORY, is_over, wait_until
 from workspace_agent.supervise import init, keeper, spawn
 from workspace_agent.supervise.keeper import Keeper
 
@@ -234,3 +235,20 @@ def test_one_that_was_frozen_is_still_the_one(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGCONT)
     watched.keeper.finish(1)
     assert ["started", "end"] == watched.log
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_first_look_takes_no_line_that_is_for_the_watcher(tmp_path: Path, is_open: bool) -> None:
+    (tmp_path / "rescue.run").touch()  # what was put back may be gone: no look says so
+    script = (
+        f"import os, sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "from workspace_agent.watcher import nothing_changed\n"
+        f"print(nothing_changed({str(tmp_path)!r}), os.read(0, 99).decode(), end='')"
+    )
+    reader, writer = os.pipe()
+    os.write(writer, b"stop 5")
+    if not is_open:
+        os.close(writer)
+    done = subprocess.run([sys.executable, "-I", "-c", script], stdin=reader, capture_output=True)
+
+    assert "False stop 5" == done.stdout.decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from workspace_agent.config.schema import Profile, RescueSection
 from workspace_agent.model.atrisk import Entry
 from workspace_agent.model.words import named
 from workspace_agent.rescue.lines import Left, Saved
+from workspace_agent.rescue.saving import Outcome
 from workspace_agent.rescue.store import Content
 from workspace_agent.steps.volume import Choice
 from workspace_agent.watch.kinds import KINDS
@@ -204,3 +205,45 @@ def test_a_volume_that_is_gone_while_it_is_kept_on_is_opened_anew(
 
     with keeping._locked() as run:
         assert run is None
+
+
+def idle(run: object, monkeypatch: pytest.MonkeyPatch) -> Keeping:
+    """Return what keeps things on a volume as *run*, and has nothing to keep."""
+    keeping = object.__new__(Keeping)
+    keeping.is_on, keeping._pending, keeping._here_once = True, {}, set()
+    keeping._due = keeping._gone_due = 0.0
+    keeping._saved = keeping._bytes = 0
+    keeping._run, keeping._root, keeping.refused = run, None, {}
+    keeping._here, keeping._written = SimpleNamespace(layer=SimpleNamespace(born=0)), set
+    keeping._problem = None
+    monkeypatch.setattr(Keeping, "_locked", lambda self: nullcontext(run))
+    return keeping
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_what_was_put_back_and_is_gone_is_noted_where_nothing_else_is_kept(
+    is_begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or every boot brings back again what its owner has removed."""
+    looks: list = []
+    keeping = idle(None, monkeypatch)
+    keeping._is_begun = is_begun
+    monkeypatch.setattr(Keeping, "_forget", lambda self, run: looks.append(run))
+
+    keeping.on_time(1.0, None)
+
+    assert is_begun == bool(looks)
+
+
+@pytest.mark.parametrize(("count", "is_measured"), [(500, False), (2, True)])
+def test_small_files_say_nothing_of_the_volumes_bandwidth(
+    count: int, is_measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or no checkpoint would be tried when the pod ends."""
+    done = Outcome(saved=count, bytes=4 << 20, secs=2.0)
+    keeping = idle(SimpleNamespace(save=lambda *_: done), monkeypatch)
+    keeping.rate = 5e7
+
+    keeping._save([], None)
+
+    assert is_measured == (keeping.rate != 5e7)

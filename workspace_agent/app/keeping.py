@@ -9,7 +9,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from workspace_agent.app import rescues
+from workspace_agent.host import files
 from workspace_agent.host.safe_root import SafeRoot
+from workspace_agent.model import layout
 from workspace_agent.model.problem import Problem
 from workspace_agent.rescue.plan import plan
 from workspace_agent.rescue.saving import Limits, Outcome
@@ -41,8 +43,8 @@ _REFUSED = 60.0
 # Before anything was measured, in bytes a second; and what one more measurement counts for.
 _FIRST_RATE, _NEW = 50e6, 0.3
 
-# What is measured in less time says nothing of the volume.
-_MEASURED = 0.2
+# What is measured in less time, or with smaller files, says nothing of the volume's bandwidth.
+_MEASURED, _LARGE = 0.2, 1 << 20
 
 # The last look at what is there may take its time.
 _LAST = 1.5
@@ -77,6 +79,8 @@ class Keeping:
         self.rate = _FIRST_RATE
         self._saved = self._bytes = self._length = 0
         self._here_once: set[str] = set()  # kept, and in this container: not only carried along
+        # The boot has put something back here, or a watcher before us kept something.
+        self._is_begun = files.exists(f"{facts.runtime}/{layout.RESCUE_RUN}")
         self.is_on = self._rescue.mode != "off" and facts.volume.survives
         self.refused = rescues.refused(profile, facts)
 
@@ -108,7 +112,7 @@ class Keeping:
         elif ready:  # there may be room later
             left = {one.path for one, _ in done.left} if done else {one.path for one in ready}
             self._pending |= {one.path: (now, one) for one in ready if one.path in left}
-        if self._here_once and now >= self._gone_due:
+        if (self._here_once or self._is_begun) and now >= self._gone_due:
             began = time.process_time()
             with self._locked() as run:
                 self._forget(run)
@@ -165,7 +169,7 @@ class Keeping:
         return [*rest, *done.left] if done else [*rest, *((one, _NO_VOLUME) for one in made.take)]
 
     def _save(self, entries: Sequence[Entry], until: float | None) -> Outcome | None:
-        if not entries and self._run is None:
+        if not entries and self._run is None and not self._is_begun:
             return Outcome()  # a volume on which nothing is kept is not written to
         with self._locked() as run:
             if run is None:
@@ -176,7 +180,7 @@ class Keeping:
             self._here_once.update(one.path for one in whole)
         self._saved += done.saved
         self._bytes += done.bytes
-        if done.secs > _MEASURED and done.bytes:
+        if done.secs > _MEASURED and done.bytes > done.saved * _LARGE:
             self.rate += _NEW * (done.bytes / done.secs - self.rate)
         if done.problem:
             self._failed(done.problem)
