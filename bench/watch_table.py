@@ -149,7 +149,7 @@ def idle(bench: Bench) -> list[Row]:
     with bench.pod({}) as measured:
         found = measured("idle")
     return [
-        ("idle with 50,000 files at risk", "of one core, over a minute",
+        ("idle with 50,000 files at risk", "of one core, over three minutes",
          f"{found['cpu']:.2%}", "<= 1 %", found["cpu"] <= 0.01),
         ("its memory then", f"peak {found['peak']:.0f} MB", f"{found['rss']:.0f} MB", "<= 50 MB",
          found["rss"] <= 50),
