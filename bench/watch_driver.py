@@ -118,8 +118,8 @@ def rescue(rounds: int) -> dict[str, float]:
             os.sync()
             first, again = timed(ours)[0], timed(ours)[0]
             os.sync()
-            took.append((first, cp(*words), again))
-        for n, column in enumerate(("ours", "cp", "again")):
+            took.append((first, cp(*words), again, told[-2]["secs"] / told[-1]["secs"]))
+        for n, column in enumerate(("ours", "cp", "again", "saver")):
             found[f"{name} {column}"] = statistics.median(one[n] for one in took[1:])
         found[f"{name} ratio"] = statistics.median(one[1] / one[0] for one in took[1:])
         found[f"{name} saved"], found[f"{name} bytes again"] = told[-2]["saved"], told[-1]["bytes"]

@@ -124,9 +124,11 @@ def rescue(bench: Bench) -> list[Row]:
                      f"{found[f'{name} ours']:.2f} s, cp {found[f'{name} cp']:.2f} s",
                      f"{ratio:.2f} times as fast", f">= {bar}", ratio >= bar))  # fmt: skip
     again = found["small ours"] / found["small again"]
-    rows.append(("the same again, nothing changed", f"{found['small again']:.2f} s,"
-                 f" {found['small bytes again']} bytes", f"{again:.0f} times as fast",
-                 ">= 20", again >= 20))  # fmt: skip
+    for who, ratio in (("the watcher's part, which has its lines in memory", found["small saver"]),
+                       ("the verb, which reads them first", again)):  # fmt: skip
+        rows.append((f"the same again, nothing changed: {who}", f"{found['small again']:.2f} s,"
+                     f" {found['small bytes again']} bytes", f"{ratio:.0f} times as fast",
+                     ">= 20", ratio >= 20))  # fmt: skip
     return rows
 
 

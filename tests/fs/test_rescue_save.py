@@ -429,6 +429,17 @@ def test_the_volume_keeps_its_reserve(on_disk: World, monkeypatch: pytest.Monkey
     assert "1 file outside the volume could not be saved" == outcome.problem.what
 
 
+def test_what_changed_a_moment_ago_may_be_half_of_what_it_will_be(on_disk: World) -> None:
+    on_disk.write("/busy", b"half")
+    on_disk.write("/late", b"half, for a minute")
+    quiet = {"/busy": 10**12, "/late": 0}
+    outcome = on_disk.save("/busy", "/late", quiet=quiet.__getitem__)
+
+    assert {"/busy": saving.BUSY} == reasons(outcome)
+    assert outcome.problem is None
+    assert ["/late"] == list(on_disk.chain().saved)
+
+
 def test_no_owner_takes_more_than_its_share(on_disk: World) -> None:
     for n in range(9):
         on_disk.write(f"/{n}", os.urandom(MB))

@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from workspace_agent.app import rescues
@@ -14,7 +15,7 @@ from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.model import layout
 from workspace_agent.model.problem import Problem
 from workspace_agent.rescue.plan import plan
-from workspace_agent.rescue.saving import Limits, Outcome
+from workspace_agent.rescue.saving import BUSY, Limits, Outcome
 from workspace_agent.watch.kinds import KINDS, PRECIOUS
 
 if TYPE_CHECKING:
@@ -103,35 +104,43 @@ class Keeping:
         if now < self._due or not self.is_on:
             return
         self._due = now + _EVERY
-        began = time.process_time()
-        ready = self._ready(now)
-        done = self._save(ready, None) if ready else None
-        if done and not done.problem:
-            cost = time.process_time() - began
-            self._due = time.monotonic() + max(_EVERY, done.bytes / _RATE, cost / _SHARE)
-        elif ready:  # there may be room later
-            left = {one.path for one, _ in done.left} if done else {one.path for one in ready}
-            self._pending |= {one.path: (now, one) for one in ready if one.path in left}
+        if ready := self._ready(now):
+            self._keep(ready, {one.path for first, one in ready if now - first >= _LONGEST})
         if (self._here_once or self._is_begun) and now >= self._gone_due:
             began = time.process_time()
             with self._locked() as run:
                 self._forget(run)
             self._gone_due = now + max(30.0, (time.process_time() - began) / 0.002)
 
-    def _ready(self, now: float) -> list[Entry]:
-        """Take what is quiet, the most valuable first, out of what waits."""
+    def _keep(self, ready: list[tuple[float, Entry]], late: set[str]) -> None:
+        """Save what is *ready*; what is busy and not *late*, or has no room now, waits on."""
+        began = time.process_time()
+        entries = [one for _, one in ready]
+        done = self._save(entries, None, lambda path: 0 if path in late else _QUIET_NS)
+        if done and not done.problem:
+            cost = time.process_time() - began
+            self._due = time.monotonic() + max(_EVERY, done.bytes / _RATE, cost / _SHARE)
+        left = done.left if done else [(one, BUSY) for one in entries]
+        again = {one.path for one, why in left if why == BUSY or (done and done.problem)}
+        clock = time.time_ns()
+        for first, one in ready:
+            if one.path in again:
+                self._pending[one.path] = first, replace(one, ctime_ns=clock)
+
+    def _ready(self, now: float) -> list[tuple[float, Entry]]:
+        """Take what is quiet, the most valuable first, out of what waits, and since when it did."""
         clock = time.time_ns()
         quiet = [
-            one for first, one in self._pending.values()
+            (first, one) for first, one in self._pending.values()
             if clock - one.ctime_ns >= _QUIET_NS or now - first >= _LONGEST
         ]  # fmt: skip
-        quiet.sort(key=lambda one: (-one.value, -one.mtime_ns))
-        taken: list[Entry] = []
+        quiet.sort(key=lambda pair: (-pair[1].value, -pair[1].mtime_ns))
+        taken: list[tuple[float, Entry]] = []
         size = 0
-        for one in quiet[:_FILES_AT_ONCE]:
+        for first, one in quiet[:_FILES_AT_ONCE]:
             if taken and size + one.size > _AT_ONCE:
                 break
-            taken.append(one)
+            taken.append((first, one))
             size += one.size
             del self._pending[one.path]
         return taken
@@ -168,14 +177,21 @@ class Keeping:
         rest = [*left, *made.left]
         return [*rest, *done.left] if done else [*rest, *((one, _NO_VOLUME) for one in made.take)]
 
-    def _save(self, entries: Sequence[Entry], until: float | None) -> Outcome | None:
+    def _save(
+        self,
+        entries: Sequence[Entry],
+        until: float | None,
+        quiet: Callable[[str], int] = lambda _: 0,
+    ) -> Outcome | None:
         if not entries and self._run is None and not self._is_begun:
             return Outcome()  # a volume on which nothing is kept is not written to
         with self._locked() as run:
             if run is None:
                 return None
             whole = rescues.whole(entries, self._here.layer.born)
-            limits = Limits(until=until, refuse=self.refused, is_written=self._writing())
+            limits = Limits(
+                until=until, refuse=self.refused, is_written=self._writing(), quiet=quiet
+            )
             done = run.save(self._root, whole, limits)
             self._here_once.update(one.path for one in whole)
         self._saved += done.saved

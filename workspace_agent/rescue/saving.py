@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from time import monotonic
+from time import monotonic, time_ns
 
 from workspace_agent.host.files import write_all
 from workspace_agent.host.room import room
@@ -43,6 +43,7 @@ _FILES, _BYTES, _SECS = 256, 8 << 20, 1.0
 # The same bytes are looked for among files of at least this size.
 _TWICE = 64 << 10
 
+BUSY = "it changed a moment ago"
 _REFUSED, _FULL = "the volume refused it", "there is no room left"
 _FIX = "make room on the volume, or keep such files on it in the first place"
 
@@ -55,13 +56,15 @@ class VolumeError(Exception):
 class Limits:
     """*until* is a monotonic time, *rate* the most bytes a second, *refuse* kinds and why not.
 
-    *is_written* says whether some process writes a file just now.
+    *is_written* says whether some process writes a file just now, *quiet* for how many ns a file
+    must not have changed: one that is being written in place is half of what it will be.
     """
 
     until: float | None = None
     rate: float = 0
     refuse: Mapping[str, str] = field(default_factory=dict)
     is_written: Callable[[str], bool] = lambda _: False
+    quiet: Callable[[str], int] = lambda _: 0
 
 
 @dataclass
@@ -212,6 +215,8 @@ class Saving:
             raise LeftError(f"not complete: {why}")
         for last in (False, True):
             info = os.fstat(fd)
+            if 0 <= time_ns() - info.st_ctime_ns < self._limits.quiet(entry.path):
+                raise LeftError(BUSY)
             parts = extents(fd, info)
             length = info.st_size if parts is None else sum(n for _, n in parts)
             line = self._line(entry, fd, info, extents=parts or (), stored=length)
