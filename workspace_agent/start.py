@@ -58,6 +58,7 @@ class Boot:
         self.record: dict[str, object] = {}
         self.lock = -1
         self.watch: list[str] = []  # folders in which somebody may install something by hand
+        self.keeper: keeper.Keeper | None = None
         self.budget = 0.0  # what the watcher may take after the workload; 0: there is none
         self.refused = ""  # why the workload must not start; only a profile can ask for that
 
@@ -198,7 +199,8 @@ def _run(boot: Boot, mask: set[int]) -> int:
         _terminate_log(boot, "running", None)
         beside: list[init.Companion] = [eye] if eye else []
         if boot.budget and boot.runtime:
-            beside.append(keeper.Keeper(_watcher(boot), boot.environ, mask, boot.budget))
+            boot.keeper = keeper.Keeper(_watcher(boot), boot.environ, mask, boot.budget)
+            beside.append(boot.keeper)
         code = init.attend(started.pid, init.Duty(boot.grace, started.tty), beside=beside)
     boot.record["exit_code"] = code
     if os.getpid() != 1:
@@ -212,6 +214,8 @@ def _watch(boot: Boot, mask: set[int]) -> watch.Watch | None:
     folders = [one for one in boot.watch if mounts.kind(one, boot.mounts) in _LOCAL]
 
     def work(told: Callable[[], bool], last: bool) -> int:
+        if boot.keeper:
+            boot.keeper.leave()
         from workspace_agent.consult import capture  # in a child: nothing of it stays here
 
         return capture(boot, mask, told, last)

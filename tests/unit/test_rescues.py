@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from workspace_agent.app import at_risk, gone, notices, rescues
+from workspace_agent.app import keeping as module
 from workspace_agent.app.engine import Opening
 from workspace_agent.app.keeping import Keeping
 from workspace_agent.config.schema import Profile, RescueSection
@@ -212,6 +213,7 @@ def idle(run: object, monkeypatch: pytest.MonkeyPatch) -> Keeping:
     keeping = object.__new__(Keeping)
     keeping.is_on, keeping._pending, keeping._here_once = True, {}, set()
     keeping._due = keeping._gone_due = 0.0
+    keeping._has_more = False
     keeping._saved = keeping._bytes = 0
     keeping._run, keeping._root, keeping.refused = run, None, {}
     keeping._here, keeping._written = SimpleNamespace(layer=SimpleNamespace(born=0)), set
@@ -247,3 +249,35 @@ def test_small_files_say_nothing_of_the_volumes_bandwidth(
     keeping._save([], None)
 
     assert is_measured == (keeping.rate != 5e7)
+
+
+def test_a_tree_of_generated_files_waits_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the watcher would have all of them in its memory."""
+    monkeypatch.setattr(module, "_WAITING", 2)
+    keeping = idle(None, monkeypatch)
+    keeping._rescue, keeping._is_begun = RescueSection(), False
+    inventory = SimpleNamespace(fresh=9)
+    for n in range(3):
+        keeping.take(entry(f"/root/{n}.py", "code"))
+    assert 2 == len(keeping._pending)
+
+    keeping._pending.clear()  # they are kept by now
+    keeping.on_time(1.0, inventory)
+
+    assert 0 == inventory.fresh, "the third is heard of again"
+
+
+def test_what_is_kept_as_it_is_does_not_wait_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Saved("/root/a.py", "f", 0o644, 0, 0, 10, 1, kind="code")
+    run = SimpleNamespace(own=SimpleNamespace(saved={"/root/a.py": kept}))
+    keeping = idle(run, monkeypatch)
+    keeping._rescue = RescueSection()
+
+    keeping.take(entry("/root/a.py", "code"))
+    assert not keeping._pending
+
+    keeping.take(entry("/root/a.py", "code", size=11))
+    assert keeping._pending
+    monkeypatch.setattr(module, "_KEPT", 1)
+    keeping.take(entry("/root/one-too-many.py", "code"))
+    assert "/root/one-too-many.py" not in keeping._pending

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app.session import Told
@@ -86,11 +87,12 @@ def _by_kind(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def _row(kind: str, entries: Sequence[Entry]) -> dict[str, Any]:
-    about = KINDS[kind]
+    about, where = KINDS[kind], common(entries)
     return {
         "kind": kind, "value": about.value, "files": len(entries),
-        "bytes": sum(one.blocks for one in entries), "where": shown(common(entries)),
+        "bytes": sum(one.blocks for one in entries), "where": shown(where),
         "rescued": about.rescued,
+        "elsewhere": sum(not f"{one.path}/".startswith(f"{where}/") for one in entries),
     }  # fmt: skip
 
 
@@ -105,12 +107,16 @@ def advice(kind: str, where: str, volume: str, home: str) -> str:
 
 
 def common(entries: Sequence[Entry]) -> str:
-    """Return the one file, or the folder that all of them are in; never the root."""
-    first = entries[0].path
+    """Return the one file, or the folder that all of them are in; never the root, but the folder
+    at the root that most of them are in.
+    """
     if len(entries) == 1:
-        return first
+        return entries[0].path
     above = os.path.commonpath([one.path for one in entries])
-    return above if above != "/" else os.path.dirname(first)
+    if above != "/":
+        return above
+    tops = Counter(one.path[: one.path.find("/", 1)] for one in entries if one.path.count("/") > 1)
+    return tops.most_common(1)[0][0] if tops else entries[0].path
 
 
 def _span(entry: Entry) -> tuple[int, int, int]:
@@ -122,7 +128,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
     many = KINDS[row["kind"]].many or row["kind"]
     cost = f"  ({row['price']})" if row["price"] else ""
     files = counted(row["files"], "file")
-    lines = [f"{many:<22} {files}, {size(row['bytes'])} in {shown(row['where'])}{cost}"]
+    more = f", {row['elsewhere']} elsewhere" if row["elsewhere"] else ""
+    lines = [f"{many:<22} {files}, {size(row['bytes'])} in {shown(row['where'])}{more}{cost}"]
     return [*lines, f"{'':<22} keep: {shown(row['advice'])}"] if row["advice"] else lines
 
 

@@ -41,8 +41,13 @@ _EVERY = 2.0
 # After a volume that refused.
 _REFUSED = 60.0
 
-# Before anything was measured, in bytes a second; and what one more measurement counts for.
-_FIRST_RATE, _NEW = 50e6, 0.3
+# Before anything was measured, in bytes a second; and what one more measurement counts for. A
+# large file that turns out to take too long is given up in time.
+_FIRST_RATE, _NEW = 200e6, 0.3
+
+# So many files wait at most, and so many are kept while they are written: a tree of generated files
+# is left to the end, and this process stays small.
+_WAITING, _KEPT = 5000, 50_000
 
 # What is measured in less time, or with smaller files, says nothing of the volume's bandwidth.
 _MEASURED, _LARGE = 0.2, 1 << 20
@@ -75,6 +80,7 @@ class Keeping:
         self._run: Run | None = None
         self._pending: dict[str, tuple[float, Entry]] = {}
         self._due = self._gone_due = 0.0
+        self._has_more = False
         self._until: float | None = None
         self._problem: Problem | None = None
         self.rate = _FIRST_RATE
@@ -87,9 +93,23 @@ class Keeping:
 
     def take(self, entry: Entry) -> None:
         """Hear of a file that is new, or has changed."""
-        if self._rescue.mode == "auto" and self.is_on and self._is_for_now(entry):
+        if self._rescue.mode != "auto" or not self.is_on or not self._is_for_now(entry):
+            return
+        if len(self._pending) >= _WAITING and entry.path not in self._pending:
+            self._has_more = True
+        elif not self._is_kept(entry):
             first = self._pending.get(entry.path, (time.monotonic(), entry))[0]
             self._pending[entry.path] = (first, entry)
+
+    def _is_kept(self, entry: Entry) -> bool:
+        """Say whether it is on the volume as it is, or one of too many."""
+        own = self._run.own.saved if self._run else {}
+        known = own.get(entry.path)
+        if known is None:
+            return len(own) >= _KEPT
+        return (known.size, known.mtime_ns) == (entry.size, entry.mtime_ns) and not (
+            known.torn or known.backup or known.mode != entry.mode & 0o777
+        )
 
     def _is_for_now(self, entry: Entry) -> bool:
         return (
@@ -106,6 +126,9 @@ class Keeping:
         self._due = now + _EVERY
         if ready := self._ready(now):
             self._keep(ready, {one.path for first, one in ready if now - first >= _LONGEST})
+        if self._has_more and not self._pending:
+            self._has_more = False
+            inventory.fresh = 0  # those for which there was no place are heard of again
         if (self._here_once or self._is_begun) and now >= self._gone_due:
             began = time.process_time()
             with self._locked() as run:

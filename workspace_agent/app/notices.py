@@ -194,6 +194,7 @@ def rows(watch: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     kept, why = watch.get("kept", {}), watch.get("why") or watch.get("doorbell_why")
     words = [f"{kept['files']} kept, {kept['waiting']} waiting"] if kept.get("on") else ["not kept"]
+    words += [f"degraded: {kept['problem']['why']}"] if kept.get("problem") else []
     seen = [f"seen {watch['mode']}", *([f"degraded: {why}"] if why else [])]
     return [
         ("outside the volume", ", ".join(risk) or "nothing"),

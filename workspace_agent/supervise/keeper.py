@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 # A workload that is over at once is not slowed down by a watcher that starts beside it.
 FIRST = 1.0
 
-# A watcher that dies is started again, later each time, and at last no more.
-_PAUSES = (2.0, 10.0, 60.0, 300.0)
+# A watcher that dies is started again, later each time, and at last no more; one that has lived for
+# so long before counts as the first.
+_PAUSES, _LIVED = (2.0, 10.0, 60.0, 300.0), 3600.0
 
 # The runtime's own limit is some five seconds after the workload's: what was begun is finished.
 _MORE = 2.0
@@ -33,7 +34,18 @@ _DEATH = 1.0
 class Keeper:
     """Starts *argv* with *env* and *mask*; *budget* is how long it may take where nobody waits."""
 
-    __slots__ = ("_argv", "_budget", "_deaths", "_due", "_env", "_mask", "_pipe", "_until", "pid")
+    __slots__ = (
+        "_argv",
+        "_born",
+        "_budget",
+        "_deaths",
+        "_due",
+        "_env",
+        "_mask",
+        "_pipe",
+        "_until",
+        "pid",
+    )
 
     def __init__(
         self, argv: Sequence[str], env: Mapping[str, str], mask: set[int], budget: float
@@ -41,7 +53,7 @@ class Keeper:
         self._argv, self._env, self._mask, self._budget = argv, env, mask, budget
         self._due: float | None = monotonic() + FIRST
         self._until: float | None = None
-        self._deaths = 0
+        self._deaths, self._born = 0, monotonic()
         self._pipe = -1
         self.pid = 0
 
@@ -58,6 +70,8 @@ class Keeper:
         """Hear the wait status of the watcher: it ended by itself if that is 0."""
         self._close()
         self.pid = 0
+        if monotonic() - self._born >= _LIVED:
+            self._deaths = 0
         if status and self._until is None and self._deaths < len(_PAUSES):
             self._due = monotonic() + _PAUSES[self._deaths]
         self._deaths += 1
@@ -103,8 +117,12 @@ class Keeper:
         if not self.pid and self._due is not None:
             self._start()
 
+    def leave(self) -> None:
+        """Be forgotten by a fork of ours: the watcher would wait for the end of that, too."""
+        self._close()
+
     def _start(self) -> None:
-        self._due = None
+        self._due, self._born = None, monotonic()
         reader, self._pipe = os.pipe()
         env = {os.fsencode(name): os.fsencode(value) for name, value in self._env.items()}
         try:

@@ -28,7 +28,8 @@ _WHOLE = {"cache": "cache", "npm": "npm", "models": "models", "git": "git", "hid
 _SYSTEM = ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/var/lib", "/boot")
 _HIDDEN = ("/var/lib/apt", "/var/lib/dpkg", "/var/cache/apt", "/var/cache/ldconfig",
            "/var/cache/debconf", "/var/cache/fontconfig", "/var/lib/systemd", "/run", "/proc",
-           "/sys", "/dev", "/var/run", "/var/lock")  # fmt: skip
+           "/sys", "/dev", "/var/run", "/var/lock", "/tmp/.X11-unix", "/tmp/.ICE-unix",
+           "/tmp/.font-unix")  # fmt: skip
 
 # Where packages put files; all others there are somebody's own.
 _OWNED = frozenset({"site", "system", "conda", "etc"})
@@ -80,7 +81,7 @@ class Classifier:
         name = path.rpartition("/")[2]
         if name.startswith(("models--", "datasets--", "spaces--")):
             found = "models"
-        elif name == "__pycache__" or path.startswith("/tmp/.") or path in _HIDDEN:
+        elif name == "__pycache__" or path in _HIDDEN:
             found = "hidden"
         elif name in kinds.KEY_FOLDERS:
             found = "keys"
