@@ -31,7 +31,13 @@ RUN python3 -c "import os; [(os.makedirs(f'/opt/many/{{n // 1100}}/{{n // 11}}',
 OFF = {"WORKSPACE_AGENT__WATCH__ENABLED": "false"}
 NO_INOTIFY = {
     "defaultAction": "SCMP_ACT_ALLOW",
-    "syscalls": [{"names": ["inotify_init1"], "action": "SCMP_ACT_ERRNO", "errnoRet": 24}],
+    "syscalls": [
+        {
+            "names": ["inotify_init", "inotify_init1"],
+            "action": "SCMP_ACT_ERRNO",
+            "errnoRet": 24,
+        }
+    ],
 }
 
 
