@@ -262,8 +262,9 @@ def test_a_tree_of_generated_files_waits_in_parts(monkeypatch: pytest.MonkeyPatc
     assert 2 == len(keeping._pending)
 
     keeping._pending.clear()  # they are kept by now
-    keeping.on_time(1.0, inventory)
 
+    assert keeping.on_time(1.0, inventory)
+    assert not keeping.on_time(9.0, inventory)
     assert 0 == inventory.fresh, "the third is heard of again"
 
 

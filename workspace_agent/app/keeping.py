@@ -47,7 +47,7 @@ _FIRST_RATE, _NEW = 200e6, 0.3
 
 # So many files wait at most, and so many are kept while they are written: a tree of generated files
 # is left to the end, and this process stays small.
-_WAITING, _KEPT = 5000, 50_000
+_WAITING, _KEPT = 20_000, 50_000
 
 # What is measured in less time, or with smaller files, says nothing of the volume's bandwidth.
 _MEASURED, _LARGE = 0.2, 1 << 20
@@ -119,14 +119,15 @@ class Keeping:
             and entry.kind not in self.refused
         )
 
-    def on_time(self, now: float, inventory: Inventory) -> None:
-        """Keep what is quiet, a part at a time."""
+    def on_time(self, now: float, inventory: Inventory) -> bool:
+        """Keep what is quiet, a part at a time; says whether all is to be looked at again."""
         if now < self._due or not self.is_on:
-            return
+            return False
         self._due = now + _EVERY
         if ready := self._ready(now):
             self._keep(ready, {one.path for first, one in ready if now - first >= _LONGEST})
-        if self._has_more and not self._pending:
+        again = self._has_more and not self._pending
+        if again:
             self._has_more = False
             inventory.fresh = 0  # those for which there was no place are heard of again
         if (self._here_once or self._is_begun) and now >= self._gone_due:
@@ -134,6 +135,7 @@ class Keeping:
             with self._locked() as run:
                 self._forget(run)
             self._gone_due = now + max(30.0, (time.process_time() - began) / 0.002)
+        return again
 
     def _keep(self, ready: list[tuple[float, Entry]], late: set[str]) -> None:
         """Save what is *ready*; what is busy and not *late*, or has no room now, waits on."""

@@ -120,7 +120,8 @@ class Watcher:
             self._everything()
         elif self._dirty and self._rung(now):
             self._some(now)
-        self._keeping.on_time(now, self._inventory)
+        if self._keeping.on_time(now, self._inventory):
+            self._dirty[""] = now
         self._notices.on_time(now, self._inventory, self._state)
         self._canary.on_time(now, self._inventory)
 
