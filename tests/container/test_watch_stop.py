@@ -49,16 +49,19 @@ def hashes(pod) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("small", "big", "size"),
+    ("small", "big", "size", "most"),
     [
-        pytest.param(3_000, 2, 500, id="1 GB"),
-        pytest.param(20_000, 8, 1_000, marks=pytest.mark.long, id="8 GB"),
+        pytest.param(3_000, 2, 500, "600MiB", id="1 GB, no room"),
+        pytest.param(20_000, 8, 1_000, "10GiB", marks=pytest.mark.long, id="8 GB, no time"),
     ],
 )
-def test_it_ends_in_time_with_all_that_is_precious(pod, volume, podman, small, big, size) -> None:
-    """The large ones take longer than there is."""
+def test_it_ends_in_time_with_all_that_is_precious(
+    pod, volume, podman, small, big, size, most
+) -> None:
+    """The large ones take longer, or more room, than there is."""
     script = WORK.format(small=small, big=big, size=size)
-    one = pod("sh", "-c", script, volume=volume, env=GRACE)
+    env = {**GRACE, "WORKSPACE_AGENT__RESCUE__MOST": most}
+    one = pod("sh", "-c", script, volume=volume, env=env)
     one.until("test", "-e", "/run/workspace-agent/watch.json")
     (volume / "go").touch()
     one.until("test", "-e", "/workspace/done", what="all of it is written")

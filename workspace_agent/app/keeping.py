@@ -196,11 +196,15 @@ class Keeping:
     def _kept(self, entries: list[Entry], until: float) -> list[tuple[Entry, str]]:
         """Save what can be saved of *entries*; returns the rest, and why."""
         wanted, left = rescues.sorted_out(entries, self.refused)
-        made = plan(wanted, secs=until - time.monotonic(), rate=self.rate, room=self._rescue.most)
-        done = self._save(made.take, until)
         self._pending.clear()
-        rest = [*left, *made.left]
-        return [*rest, *done.left] if done else [*rest, *((one, _NO_VOLUME) for one in made.take)]
+        while True:  # it often goes faster than was planned
+            secs = until - time.monotonic()
+            made = plan(wanted, secs=secs, rate=self.rate, room=self._rescue.most)
+            done = self._save(made.take, until)
+            left += done.left if done else [(one, _NO_VOLUME) for one in made.take]
+            wanted = [one for one, _ in made.left]
+            if not (wanted and made.take and done) or done.problem:
+                return [*left, *made.left]
 
     def _save(
         self,
