@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 SIGNATURES, EVERYTHING, AT_MOST = 5.0, 60.0, 900.0
 
 # What rang is looked at once it is quiet, or has rung for so long.
-_QUIET, _LONGEST = 0.5, 2.0
+_QUIET, _LONGEST = 1.0, 3.0
 
 # Of one core, what looking at everything, at times, and at what rang may take.
-_SHARE, _SHARE_TIMES, _SHARE_RUNG = 0.005, 0.003, 0.05
+_SHARE, _SHARE_TIMES, _SHARE_RUNG = 0.005, 0.003, 0.03
 
 # So often is the kernel asked for writers at once; each time it names up to 170.
 _READS = 32
