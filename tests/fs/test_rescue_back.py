@@ -122,10 +122,10 @@ def image_has(world: World, path: str, text: str) -> None:
     os.utime(world.write(path, text), ns=(7, 7))
 
 
-def changed_in_the_image(world: World, image: str = "i") -> None:
-    """Have a file of the image, which was changed in the last container."""
+def changed_in_the_image(world: World, image: str = "i", *, added: bool = False) -> None:
+    """Have a file of the image, which was changed in the last container, or *added* by a rename."""
     world.write("/etc-like/a", "changed")
-    entry = world.entry("/etc-like/a", added=False)
+    entry = world.entry("/etc-like/a", added=added)
     world.save(entry, image=image)
     world.dies()
     image_has(world, "/etc-like/a", "image")
@@ -173,6 +173,26 @@ def test_an_untouched_file_of_the_same_image_is_replaced_and_undo_brings_it_back
     assert (None, {"etc-like/a": "changed"}) == (problem, replaced)
     assert [("/etc-like/a", "undone")] == [(path, one.how) for path, one in undone]
     assert {"etc-like/a": "image"} == names(twin)
+
+
+def test_a_file_that_an_editor_put_in_the_place_of_the_images_comes_back_there(
+    twin: World,
+) -> None:
+    changed_in_the_image(twin, added=True)
+    problem = back(twin, untouched=untouched)
+
+    assert (None, {"etc-like/a": "changed"}) == (problem, names(twin))
+
+
+def test_an_image_file_that_is_newer_is_never_replaced(twin: World) -> None:
+    """Images of one name, or of the same folders, may differ after all."""
+    changed_in_the_image(twin)
+    later = twin.chain().saved["/etc-like/a"].mtime_ns + 10**9
+    os.utime(twin.write("/etc-like/a", "image"), ns=(later, later))
+    problem = back(twin, untouched=lambda info: info.st_mtime_ns == later)
+
+    assert "rescue.beside" == problem.slug
+    assert "image" == names(twin)["etc-like/a"]
 
 
 def test_a_file_of_another_image_is_never_replaced(twin: World) -> None:

@@ -176,7 +176,8 @@ class Putting:
             here, info = compared(self.top, at, saved, untouched)
             verdict = decide(
                 saved, here, kinds=kinds,
-                untouched=here == OTHER and info is not None and untouched(info),
+                untouched=here == OTHER and info is not None and untouched(info)
+                and info.st_mtime_ns <= saved.mtime_ns,
                 same_image=bool(saved.image) and saved.image == self.step.header.image,
             )  # fmt: skip
             if verdict.how == "beside":

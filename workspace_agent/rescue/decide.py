@@ -36,7 +36,8 @@ def decide(
 ) -> Verdict:
     """Say what becomes of *saved*, where *here* says what stands in its place.
 
-    *untouched* is a file as the image has it, *same_image* whether *saved* is from that image.
+    *untouched* is a file as the image has it, and not newer; *same_image* whether *saved* is from
+    that image, whose file of this name it then took the place of, by whatever way.
     *kinds* come back by themselves; None is for those that somebody asked for by name.
     """
     if _is_below(saved.path, _NEVER):
@@ -53,10 +54,8 @@ def decide(
         return Verdict("restored", "it was missing")
     if here == ANOTHER_TYPE or not untouched:
         return Verdict("beside", "something newer, or of yours, is there")
-    if saved.added is not False:
-        return Verdict("beside", "the image brings a file of this name")
     if not same_image:
-        return Verdict("beside", "it is a changed file of another image")
+        return Verdict("beside", "it is of another image, and this one brings a file of its name")
     return Verdict("replaced", "it is the image's, which you had changed")
 
 
