@@ -25,9 +25,6 @@ _KIND = 0o170000
 # A folder can have a million files: so many are told of at once.
 _PART = 20_000
 
-# A longer path is opened in hops; the kernel takes 4095 bytes, a name has 255.
-_HOP = 3800
-
 # Neither means anything: a mount is not of the layer, and what is gone is gone.
 _PASSED = frozenset({errno.EXDEV, errno.ENOENT, errno.ELOOP, errno.ENOTDIR})
 
@@ -43,13 +40,17 @@ class Scan:
         self._root, self._layer, self._visit = root, layer, visit
         self._passed = passed
         self._near = {path.rpartition("/")[0] for path in passed}
+        self._last: SafeRoot | None = None
         self.listed = self.looked = self.unreadable = 0
 
     def run(self, tops: Iterable[str] = ("",)) -> None:
         """Go through *tops*, absolute paths of folders, and all below; "" is the root."""
         pending = list(tops)
-        while pending:
-            self._folder(pending.pop(), pending)
+        try:
+            while pending:
+                self._folder(pending.pop(), pending)
+        finally:
+            self._stay(None)
 
     def look(self, folders: Iterable[str], known: Container[str]) -> None:
         """Go through these *folders*, and through those in them that are not *known*."""
@@ -60,10 +61,11 @@ class Scan:
 
     def _folder(self, path: str, pending: list[str]) -> None:
         try:
-            fd = self._open(path[1:])
+            fd = self._open(path)
         except OSError as error:
             self._failed(error)
             return
+        self._stay(SafeRoot(fd, path))
         folders: list[str] = []
         try:
             info = os.fstat(fd)
@@ -76,8 +78,6 @@ class Scan:
                 names = None
         except OSError as error:
             self._failed(error)
-        finally:
-            os.close(fd)
         pending.extend(folders)
 
     def _list(self, fd: int, path: str) -> Iterator[tuple[Found, list[str]]]:
@@ -109,20 +109,18 @@ class Scan:
         self.listed += 1
         yield found, folders
 
-    def _open(self, below: str) -> int:
-        raw = os.fsencode(below)
-        if len(raw) < _HOP:
-            return self._root.open(below, FOLDER)
-        cut = raw.rfind(b"/", 0, _HOP)
-        root = self._root.folder(os.fsdecode(raw[:cut]))
-        rest = raw[cut + 1 :]
-        while len(rest) >= _HOP:
-            cut = rest.rfind(b"/", 0, _HOP)
-            with root:
-                inner = root.folder(os.fsdecode(rest[:cut]))
-            root, rest = inner, rest[cut + 1 :]
-        with root:
-            return root.open(os.fsdecode(rest), FOLDER)
+    def _open(self, path: str) -> int:
+        """Open a folder: from the one before, where it is in that, or deep trees take for ever."""
+        above, _, name = path.rpartition("/")
+        if self._last and self._last.path == above and name:
+            return self._last.open(name, FOLDER)
+        return self._root.open(path[1:], FOLDER)
+
+    def _stay(self, last: SafeRoot | None) -> None:
+        """Keep the folder *last* open, and no other."""
+        if self._last:
+            os.close(self._last.fd)
+        self._last = last
 
     def _failed(self, error: OSError) -> None:
         if error.errno in (errno.EACCES, errno.EPERM):
