@@ -282,3 +282,13 @@ def test_what_is_kept_as_it_is_does_not_wait_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "_KEPT", 1)
     keeping.take(entry("/root/one-too-many.py", "code"))
     assert "/root/one-too-many.py" not in keeping._pending
+
+
+def test_a_notice_names_the_folder_that_all_are_in(tmp_path: Path, facts: Callable) -> None:
+    said = notices.Notices(Profile(), facts(tmp_path), None, None, print)
+    where = []
+    for path in ("/a/b/1.py", "/a/b/2.py", "/a/3.py", "/a/b/4.py", "/c/5.py"):
+        said.take(entry(path, "code"))
+        where.append(said._where["code"])
+
+    assert ["/a/b", "/a/b", "/a", "/a", "/"] == where

@@ -72,10 +72,13 @@ class Notices:
     def take(self, entry: Entry) -> None:
         """Hear of a file that is new, or has changed."""
         if entry.value >= _WORTH:
-            self._newest[entry.kind] = entry
-            near = self._where.get(entry.kind)
-            above = os.path.dirname(entry.path)
-            self._where[entry.kind] = os.path.commonpath([near, above]) if near else above
+            last, self._newest[entry.kind] = self._newest.get(entry.kind), entry
+            above = entry.path.rpartition("/")[0]
+            if last is None:
+                self._where[entry.kind] = above or "/"
+            elif last.path.rpartition("/")[0] != above:  # a look goes from folder to folder
+                near = self._where[entry.kind]
+                self._where[entry.kind] = os.path.commonpath([near, above or "/"])
 
     def on_time(
         self, now: float, inventory: Inventory, state: Callable[[], dict[str, object]]
