@@ -129,6 +129,12 @@ def test_advice_moves_no_home_away(where: str, path: str, monkeypatch: pytest.Mo
     assert f"mv {path} /v/" in at_risk.advice("code", where, "/v", "/h")
 
 
+@pytest.mark.parametrize("where", ["/usr", "/etc", "/usr/bin", "/var"])
+def test_nobody_is_told_to_move_the_system(where: str) -> None:
+    for kind in KINDS:
+        assert where not in at_risk.advice(kind, where, "/v", "/h")
+
+
 def test_a_name_that_is_no_text_has_its_bytes_beside() -> None:
     assert {"path": "/a\nb"} == named("/a\nb")
     assert {"path": "/\\udcff", "b64": "L/8="} == named("/\udcff")
@@ -292,3 +298,17 @@ def test_a_notice_names_the_folder_that_all_are_in(tmp_path: Path, facts: Callab
         where.append(said._where["code"])
 
     assert ["/a/b", "/a/b", "/a", "/a", "/"] == where
+
+
+def test_no_advice_is_ever_about_the_root(tmp_path: Path, facts: Callable) -> None:
+    lines: list[str] = []
+    who = SimpleNamespace(__str__=lambda: "")
+    saying = notices.Notices(Profile(), facts(tmp_path), None, lambda *_: who, lines.append)
+    for path in ("/a/1.py", "/c/5.py"):
+        saying.take(entry(path, "code"))
+
+    saying._advise("code", 2, 1 << 30, 1e9)
+
+    assert "in /c" in lines[0]
+    assert " / " not in lines[0]
+    assert "//" not in lines[0]

@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 # Their birth is asked for: a large file was written for a while.
 _LARGE = 10 << 20
 
+# A folder of the system's is not to be moved, nor all that is in it.
+_SYSTEM = (
+    "/usr",
+    "/etc",
+    "/var",
+    "/lib",
+    "/bin",
+    "/sbin",
+    "/boot",
+    "/run",
+    "/dev",
+    "/proc",
+    "/sys",
+)
+_FILES = "FILES"  # `at-risk --all` lists them
+
 NO_LAYER = Problem(
     "watch.no-container",
     "there is no container whose files could be lost",
@@ -100,6 +116,8 @@ def advice(kind: str, where: str, volume: str, home: str) -> str:
     """Return the command that would have kept files of *kind* below *where*."""
     from shlex import quote
 
+    if os.path.isdir(where) and where.startswith(_SYSTEM):
+        return KINDS[kind].advice.format(path=_FILES, volume=volume, home=home)
     # What is in a home, or right below the root, can be moved; such a folder itself cannot.
     whole = where.count("/") > (2 if where.startswith("/home/") else 1) or not os.path.isdir(where)
     path = quote(where) + ("" if whole else "/*")

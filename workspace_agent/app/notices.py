@@ -104,6 +104,8 @@ class Notices:
             return
         self._said[kind] = (now, count)
         where = self._where[kind] if count > 1 else newest.path
+        if where == "/":  # never the root: the folder of the newest
+            where = "/" + newest.path.split("/")[1]
         home = self._facts.fill(self._profile, self._profile.home.path)
         advice = at_risk.advice(kind, where, self._facts.volume.path, home)
         changed = newest.ctime_ns
