@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from workspace_agent.fastpath import BAKED
 from workspace_agent.host import files
 from workspace_agent.host.room import room
 from workspace_agent.host.statx import is_added
@@ -17,6 +18,7 @@ from workspace_agent.model.problem import Problem
 from workspace_agent.rescue.lines import Header
 from workspace_agent.rescue.store import opened
 from workspace_agent.watch.kinds import KINDS
+from workspace_agent.watch.layer import mountinfo, root_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -136,13 +138,18 @@ def header(facts: Facts, layer: Layer) -> Header:
 
 
 def image(facts: Facts, layer: Layer) -> str:
-    """Name the image: by its own word, else by what it is made of, as far as that is untouched."""
+    """Name the image: by its own word, else by what it is made of, as far as that is untouched.
+
+    That is when it was baked, how many layers it has, and the times of some of its folders.
+    """
     if name := facts.environ.get("WORKSPACE_AGENT_IMAGE"):
         return name
     import hashlib
 
-    found = []
-    for path in _MARKS:
+    _, options = root_mount(mountinfo())
+    below = sum(1 + one.count(":") for one in options if one.startswith("lowerdir"))
+    found: list[tuple[object, ...]] = [(below,)]
+    for path in (f"{facts.root}/{BAKED}", *_MARKS):
         with suppress(OSError):
             info = os.lstat(path)
             is_its_own = info.st_ctime_ns < layer.born
