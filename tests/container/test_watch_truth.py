@@ -124,7 +124,8 @@ NO_WATCH = {"names": ["inotify_add_watch"], "action": "SCMP_ACT_ERRNO", "errnoRe
     ("rules", "states"),
     [
         pytest.param((), {"on"}, id="healthy"),
-        pytest.param((NO_WATCH,), {"off"}, id="no watches"),
+        # each waits for a scan of everything, which comes once a minute
+        pytest.param((NO_WATCH,), {"off"}, id="no watches", marks=pytest.mark.long),
         pytest.param((NO_INSTANCE,), {"off"}, id="refused"),
     ],
 )
