@@ -717,6 +717,19 @@ def test_pruning_never_takes_what_a_remaining_run_names(on_disk: World, seed: in
     assert not set(removed) & {*on_disk.runs(), *on_disk.data()}
 
 
+def test_a_dry_run_of_pruning_says_the_same_and_removes_nothing(twin: World) -> None:
+    for run in RUNS[:5]:
+        twin.write("/a", run)
+        twin.save("/a", run=run)
+        twin.take(run)
+    before = twin.stored()
+    said = twin.prune(1, dry_run=True)
+
+    assert before == twin.stored()
+    assert said == twin.prune(keep=1)
+    assert len(said) > 3
+
+
 def test_pruning_leaves_other_owners_alone(twin: World) -> None:
     twin.write("/a")
     for run in RUNS[:3]:

@@ -128,9 +128,9 @@ class World:
         with opened(str(self.volume), "me") as store:
             return store.read(run)
 
-    def prune(self, keep: int) -> list[str]:
+    def prune(self, keep: int, **more: bool) -> list[str]:
         with opened(str(self.volume), "me") as store:
-            return store.prune(keep)
+            return store.prune(keep, **more)
 
     def files(self, part: str = "") -> list[Path]:
         """List the files of what is saved."""

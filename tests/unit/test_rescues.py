@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from workspace_agent.app import at_risk, gone, notices, rescues
+from workspace_agent.app import at_risk, gone, notices, rescues, survey
 from workspace_agent.app import keeping as module
 from workspace_agent.app.engine import Opening
 from workspace_agent.app.keeping import Keeping
@@ -20,9 +20,10 @@ from workspace_agent.model.atrisk import Entry
 from workspace_agent.model.words import named
 from workspace_agent.rescue.lines import Left, Saved
 from workspace_agent.rescue.saving import Outcome
-from workspace_agent.rescue.store import Content
+from workspace_agent.rescue.store import Content, Store
 from workspace_agent.steps.volume import Choice
 from workspace_agent.watch.kinds import KINDS
+from workspace_agent.watch.layer import Layer
 
 KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 
@@ -312,3 +313,33 @@ def test_no_advice_is_ever_about_the_root(tmp_path: Path, facts: Callable) -> No
     assert "in /c" in lines[0]
     assert " / " not in lines[0]
     assert "//" not in lines[0]
+
+
+def test_an_empty_dir_is_told_by_its_path_on_the_node() -> None:
+    text = (
+        "1 0 8:1 /var/lib/kubelet/pods/x/volumes/kubernetes.io~empty-dir/s /scratch rw - ext4 d rw"
+        "\n2 0 8:1 /data/claim /workspace rw - ext4 d rw\nbroken\n"
+    )
+
+    assert {"/scratch"} == survey.empty_dirs(text)
+
+
+def test_old_runs_go_before_there_is_no_room_for_new_ones(
+    tmp_path: Path, facts: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, layer = facts(tmp_path), Layer("exact", 1, 1)
+    for path in (here.volume.path, here.runtime):
+        Path(path).mkdir()
+    pruned: list[str] = []
+    monkeypatch.setattr(Store, "prune", lambda self: pruned.append("pruned"))
+    for most, wanted in ((1 << 30, []), (0, ["pruned"])):
+        with ExitStack() as stack:
+            run = rescues.run_of(
+                here, SimpleNamespace(layer=layer), replace(RescueSection(), most=most), stack
+            )
+            run.write([Left("/a", "other", 1, "why")])
+        with ExitStack() as stack:
+            rescues.run_of(
+                here, SimpleNamespace(layer=layer), replace(RescueSection(), most=most), stack
+            )
+        assert wanted == pruned[:1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app import back, notices, rescues
@@ -80,7 +80,8 @@ def plan(session: Session) -> Told:
     profile, facts = opening.profile, opening.facts
     entries = survey(ground(profile, facts), lambda one: one.kind != "hidden").entries
     wanted, left = rescues.sorted_out(entries, rescues.refused(profile, facts))
-    fresh = [one for one in wanted if not _is_kept(session, opening, one)]
+    known = _kept_before(opening)
+    fresh = [one for one in wanted if not _is_kept(one, known.get(one.path))]
     rate, grace = _rate(facts.runtime), profile.workload.grace
     made = planned(fresh, secs=grace, rate=rate, room=profile.rescue.most)
     left = [*left, *made.left]
@@ -164,9 +165,11 @@ def undo(session: Session) -> Told:
 def prune(session: Session, keep: int, dry_run: bool) -> Told:
     """Remove what no boot looks at any more."""
     with _store(session) as (store, opening), rescues.locked(opening.facts.runtime):
-        gone = [] if dry_run else store.prune(keep)
+        gone = store.prune(keep, dry_run=dry_run)
         used = store.used()
-    return Told([f"{len(gone)} removed, {size(used)} left"], {"removed": gone, "bytes": used})
+    word = "would be removed" if dry_run else "removed"
+    lines = [*(f"- {name}" for name in gone), f"{len(gone)} {word}, {size(used)} left"]
+    return Told(lines, {"removed": gone, "dry_run": dry_run, "bytes": used})
 
 
 def _why(text: str) -> str:
@@ -204,24 +207,16 @@ def _step(session: Session) -> Iterator[PutBack]:
             raise AgentError(_NOTHING) from None
 
 
-def _is_kept(session: Session, opening: Opening, entry: Entry) -> bool:
-    """Say whether *entry* is on the volume as it is now."""
-    known = _chain(session, opening).get(entry.path)
+def _kept_before(opening: Opening) -> dict[str, Saved]:
+    """Return what is on the volume of what the next boot looks at."""
+    owner = rescues.owner(opening.profile, opening.facts.environ)
+    with suppress(OSError), opened(opening.facts.volume.path, owner) as store:
+        return store.chain().saved
+    return {}
+
+
+def _is_kept(entry: Entry, known: Saved | None) -> bool:
     return known is not None and (known.size, known.mtime_ns) == (entry.size, entry.mtime_ns)
-
-
-_CHAINS: dict[int, dict[str, Saved]] = {}
-
-
-def _chain(session: Session, opening: Opening) -> dict[str, Saved]:
-    if id(session) not in _CHAINS:
-        owner = rescues.owner(opening.profile, opening.facts.environ)
-        try:
-            with opened(opening.facts.volume.path, owner) as store:
-                _CHAINS[id(session)] = store.chain().saved
-        except OSError:
-            _CHAINS[id(session)] = {}
-    return _CHAINS[id(session)]
 
 
 def _rate(runtime: str) -> float:

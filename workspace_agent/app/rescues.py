@@ -173,6 +173,8 @@ def run_of(facts: Facts, here: Ground, rescue: RescueSection, stack: ExitStack) 
     """Open this container's run, and close it with *stack*; raises OSError."""
     owned = owner_of(facts, rescue)
     store = stack.enter_context(opened(facts.volume.path, owned, make=True))
+    if store.used() > rescue.most // 2:
+        store.prune()  # or one day there would be no room for anything new
     least = min(room(facts.volume.path).size // 10, _LEAST_FREE)
     first = header(facts, here.layer)
     run = store.begin(run_name(facts), first, min_free=least, most=rescue.most)

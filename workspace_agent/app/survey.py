@@ -114,8 +114,9 @@ def volatile(here: Ground) -> list[dict[str, object]]:
     Of any other mount nobody here can know.
     """
     found = []
+    empty = empty_dirs(layers.mountinfo())
     for point, (kind, _, is_read_only) in here.mounts.items():
-        ends = kind == "tmpfs" or _EMPTY_DIR in point
+        ends = kind == "tmpfs" or point in empty
         if is_read_only or not ends or f"{point}/".startswith(tuple(f"{one}/" for one in _KERNELS)):
             continue
         try:
@@ -124,3 +125,9 @@ def volatile(here: Ground) -> list[dict[str, object]]:
         except OSError:
             continue
     return found
+
+
+def empty_dirs(mountinfo: str) -> set[str]:
+    """Return the mount points of a pod's emptyDirs: their source's path on the node says so."""
+    rows = (line.split(" ") for line in mountinfo.split("\n"))
+    return {row[4] for row in rows if len(row) > 4 and _EMPTY_DIR in row[3]}

@@ -73,7 +73,7 @@ def undo(options: Options) -> None:
 
 @rescue.command()
 @click.option("--keep", default=3, show_default=True, help="Keep so many that are not needed")
-@click.option("--dry-run", is_flag=True, help="Remove nothing")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; remove nothing")
 @pass_options
 def prune(options: Options, keep: int, dry_run: bool) -> None:
     """Remove what no boot looks at any more."""

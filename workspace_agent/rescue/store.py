@@ -153,10 +153,11 @@ class Store:
         found = ((root, name) for root in (self.runs_at, self.data) for name in root.names())
         return sum(info.st_blocks * 512 for root, name in found if (info := root.look(name)))
 
-    def prune(self, keep: int = 3) -> list[str]:
+    def prune(self, keep: int = 3, *, dry_run: bool = False) -> list[str]:
         """Remove runs that a boot has looked at, but the newest *keep*, and bytes nobody names.
 
-        Returns what went. Raises OSError where a run cannot be read: what it names stays.
+        Returns what went, or would in a *dry_run*. Raises OSError where a run cannot be read: what
+        it names stays.
         """
         runs = self.runs()
         read = {run: self.read(run) for run in runs}
@@ -165,14 +166,14 @@ class Store:
         took = max((n for n, run in enumerate(runs) if read[run].took), default=0)
         old = runs[: min(took, max(0, len(runs) - keep))]
         named = set[str]().union(*(read[run].named() for run in runs if run not in old))
-        for run in old:
-            self.runs_at.remove(run + _LINES)
         # What the newest run does not name may be about to be.
         spare = [
             name for name in self.data.names()
             if name not in named and runs and not name.startswith(f"{runs[-1]}-")
         ]  # fmt: skip
-        for name in spare:
+        for run in () if dry_run else old:
+            self.runs_at.remove(run + _LINES)
+        for name in () if dry_run else spare:
             self.data.remove(name)
         return old + spare
 
