@@ -168,7 +168,7 @@ class Store:
         named = set[str]().union(*(read[run].named() for run in runs if run not in old))
         # What the newest run does not name may be about to be.
         spare = [
-            name for name in self.data.names()
+            name for name in sorted(self.data.names())
             if name not in named and runs and not name.startswith(f"{runs[-1]}-")
         ]  # fmt: skip
         for run in () if dry_run else old:
