@@ -118,7 +118,7 @@ def rescue(rounds: int) -> dict[str, float]:
             os.sync()
             first, again = timed(ours)[0], timed(ours)[0]
             os.sync()
-            took.append((first, cp(*words), again, told[-2]["secs"] / told[-1]["secs"]))
+            took.append((first, cp(*words), again, told[-2]["secs"] / max(told[-1]["secs"], 0.001)))
         for n, column in enumerate(("ours", "cp", "again", "saver")):
             found[f"{name} {column}"] = statistics.median(one[n] for one in took[1:])
         found[f"{name} ratio"] = statistics.median(one[1] / one[0] for one in took[1:])
