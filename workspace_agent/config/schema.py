@@ -398,6 +398,74 @@ class RescueSection:
 
 
 @dataclass(frozen=True)
+class CheckpointSection:
+    """The running processes, in images that bring CRIU (Dockerfile.placeholder)."""
+
+    mode: str = key(
+        "auto",
+        "When they are frozen for the next pod to go on with: `auto` when the pod is told to end,"
+        " if that fits into `workload.grace`; `manual` only by `workspace-agent checkpoint`; `off`"
+        " never, and what is there is not restored either.",
+        choices=("auto", "manual", "off"),
+    )
+    fallback: str = key(
+        "cold",
+        "What follows when they cannot be restored: `cold` starts the workload afresh, `older`"
+        " tries the version before once and then does the same, `fail` starts nothing.",
+        choices=("cold", "older", "fail"),
+    )
+    criu: str = key("/opt/criu/criu", "CRIU, 4.2 or newer.", form="absolute")
+    floor: int = key(
+        1000,
+        "The workload's process numbers begin here; those below are the agent's in the next pod.",
+        "count",
+        least=300,
+        most=30000,
+    )
+    tcp: str = key(
+        "close",
+        "What becomes of connections: `close` ends them for the workload, `established` keeps them,"
+        " which needs CAP_NET_ADMIN and the same address.",
+        choices=("close", "established"),
+    )
+    trial: str = key(
+        "auto",
+        "Whether a checkpoint is restored once beside the workload before it counts: `required`,"
+        " `never`, or, with `auto`, where the container may make the namespaces for it.",
+        choices=("auto", "required", "never"),
+    )
+    timeout: float = key(600.0, "How long one may take that no grace limits.", "duration", least=1)
+    keep: int = key(2, "How many versions of a workload are kept.", "count", least=1, most=100)
+    most: int = key(
+        100 * 1024 * MIB, "What all of them may take on the volume; the newest stays.", "size"
+    )
+    hooks: str = key(
+        "{volume}/checkpoint.d",
+        "The folder with programs for before and after: `before.d` and `after.d`.",
+        takes=NAMES,
+        form="place",
+    )
+    http: str = key(
+        "",
+        "Where the workload listens for the same on this machine, such as `http://127.0.0.1:8000`;"
+        " it gets POST `/checkpoint/before` and `/checkpoint/after`.",
+    )
+    env: tuple[str, ...] = key(
+        (),
+        "Globs of the variables whose values have to be the same for a workload to be the same.",
+        "texts",
+        form="glob",
+    )
+    identity: str = key("", "Any text; another one is another workload.")
+    secret: str = key(
+        "",
+        "A file with the secret that checkpoints are signed with; without one they are trusted as"
+        " the volume is.",
+        form="absolute-or-empty",
+    )
+
+
+@dataclass(frozen=True)
 class WorkloadSection:
     """The command this container is for."""
 
@@ -456,6 +524,7 @@ class Profile:
     scripts: ScriptsSection = section(ScriptsSection)
     watch: WatchSection = section(WatchSection)
     rescue: RescueSection = section(RescueSection)
+    checkpoint: CheckpointSection = section(CheckpointSection)
     workload: WorkloadSection = section(WorkloadSection)
     report: ReportSection = section(ReportSection)
 

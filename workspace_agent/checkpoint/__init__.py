@@ -1,0 +1,1 @@
+"""Freeze the workload's processes, and let the next container go on with them."""

@@ -1,0 +1,89 @@
+"""The workload's processes, as /proc shows them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from workspace_agent.host import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# Fields of /proc/PID/stat, counted from behind the name: proc_pid_stat(5).
+_STATE, _PARENT, _GROUP, _SESSION, _STARTED, _PAGES = 0, 1, 2, 3, 19, 21
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+ZOMBIE = "Z"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One process: *started* is in clock ticks since the machine's boot, *threads* are their ids.
+
+    *resident* are the bytes that it has in memory, shared ones included.
+    """
+
+    pid: int
+    parent: int
+    group: int
+    session: int
+    state: str
+    started: int
+    resident: int
+    name: str
+    threads: tuple[int, ...] = ()
+
+
+def task(pid: int) -> Task | None:
+    """Return the process *pid*, without its threads; None when there is none."""
+    text = files.read(f"/proc/{pid}/stat") or b""
+    name, _, rest = text.rpartition(b")")
+    words = rest.split()
+    if not words:
+        return None
+    parent, group, session, started, pages = (
+        int(words[n]) for n in (_PARENT, _GROUP, _SESSION, _STARTED, _PAGES)
+    )
+    return Task(pid, parent, group, session, words[_STATE].decode(), started, pages * _PAGE,
+                os.fsdecode(name.partition(b"(")[2]))  # fmt: skip
+
+
+def tree(root: int) -> list[Task]:
+    """Return *root* and all that come from it, each after its parent; empty when *root* is gone."""
+    below: dict[int, list[Task]] = {}
+    for one in processes():
+        below.setdefault(one.parent, []).append(one)
+    first = task(root)
+    found = [first] if first else []
+    for one in found:
+        found += below.get(one.pid, ())
+    return [_with_threads(one) for one in found]
+
+
+def processes() -> Iterator[Task]:
+    """Go through all processes that can be seen from here."""
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (one := task(int(name))):
+            yield one
+
+
+def is_same(one: Task) -> bool:
+    """Say whether *one* is still that process, and no other one with its number."""
+    now = task(one.pid)
+    return now is not None and now.started == one.started and now.state != ZOMBIE
+
+
+def numbers(tasks: Iterable[Task]) -> set[int]:
+    """Return every number that these processes and their threads, groups and sessions have."""
+    return {number for one in tasks for number in (one.pid, *one.threads, one.group, one.session)}
+
+
+def _with_threads(one: Task) -> Task:
+    with suppress(OSError):
+        names = os.listdir(f"/proc/{one.pid}/task")
+        return Task(**{**one.__dict__, "threads": tuple(sorted(map(int, names)))})
+    return one
