@@ -28,6 +28,7 @@ BESIDE = {
     "fastpath": {"host", "model"},
     "pid1": {"bundle", "start"},
     "watcher": {"app", "host", "model", "watch"},
+    "workload": set(),  # goes alone into other people's programs
     "start": {"bundle", "consult", "fastpath", "host", "model", "steps", "supervise"},
 }
 # What the floors may see of them, beside `__version__`.
