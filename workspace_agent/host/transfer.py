@@ -268,7 +268,7 @@ def _bytes(
     reader: int, writer: int, info: os.stat_result, ways: Ways, moved: Callable[[], None]
 ) -> None:
     at = 0
-    for start, end in _data(reader, info):
+    for start, end in data_parts(reader, info):
         os.lseek(reader, start, os.SEEK_SET)
         os.lseek(writer, start, os.SEEK_SET)
         at = start
@@ -279,7 +279,7 @@ def _bytes(
         os.ftruncate(writer, info.st_size)  # a hole at the end
 
 
-def _data(reader: int, info: os.stat_result) -> Iterator[tuple[int, int]]:
+def data_parts(reader: int, info: os.stat_result) -> Iterator[tuple[int, int]]:
     """List the parts of the file that hold data, as (start, end)."""
     if not _has_holes(info):
         yield 0, info.st_size
