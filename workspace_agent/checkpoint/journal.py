@@ -134,7 +134,7 @@ def _back(roots: Roots, path: str, aside: str, name: str) -> None:
         os.rename(name, last, src_dir_fd=source.fd, dst_dir_fd=target.fd)
 
 
-def _again(roots: Roots, path: str, *_: object) -> None:
+def _again(roots: Roots, path: str, *_was: object) -> None:
     """Make a folder again, where it is gone."""
     roots.forget()
     now = roots.look(path)
