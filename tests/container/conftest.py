@@ -245,6 +245,15 @@ def unbaked_image(build: Callable[[str, str, str], str], guide: tuple[str, str],
     return build("unbaked", guide[1], base)
 
 
+@pytest.fixture(scope="session")
+def placeholder_image(build: Callable[[str, str, str], str], base: str) -> str:
+    """The base image with CRIU and the agent."""
+    text = (REPOSITORY / "Dockerfile.placeholder").read_text()
+    return build(
+        "placeholder", re.sub(r"(?m)^ARG CRIU_BASE=.*", f"ARG CRIU_BASE={base}", text), base
+    )
+
+
 @contextmanager
 def pods(image: str) -> Iterator[Pods]:
     started = Pods(image)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workspace_agent import bundle
-from workspace_agent.app import plans, private
+from workspace_agent.app import carrying, plans, private
 from workspace_agent.app.boot import run, wiring_steps
 from workspace_agent.app.facts import gather
 from workspace_agent.app.profiles import chosen
@@ -23,6 +23,7 @@ from workspace_agent.steps.volume import Choice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from workspace_agent.app.facts import Facts
     from workspace_agent.app.session import Session
 
 COMMAND = "/usr/local/bin/workspace-agent"
@@ -78,6 +79,24 @@ class Bytecode:
         )
 
 
+@dataclass(frozen=True)
+class ImageFiles:
+    """List the names of all files, so that a checkpoint knows which of them were deleted."""
+
+    facts: Facts
+    name: str = "image.files"
+    needs: tuple[str, ...] = ()
+
+    def check(self) -> Check:
+        """Compare the list."""
+        same = files.read(carrying.list_of(self.facts), 1 << 30) == carrying.names(self.facts)
+        return Ok() if same else Todo("no list of them, or an old one")
+
+    def apply(self, tell: Callable[[str], None]) -> None:
+        """Write it."""
+        files.commit(carrying.list_of(self.facts), carrying.names(self.facts))
+
+
 def _is_compiled(module: str) -> bool:
     """Say whether the module's bytecode is of this very source, and will not be compared again."""
     import importlib.util
@@ -113,6 +132,8 @@ def bake(session: Session) -> Report:
         File(bundle.path(session.root), bundle.collect(session.root), "image.bundle"),
         File(f"{session.root}/{BAKED}", marshal.dumps(dict(plan)), "image.plan"),
     ]
+    if os.path.exists(profile.checkpoint.criu):
+        steps.insert(-1, ImageFiles(facts))
     # A volume known only at boot, or links and mounts in each new container: the engine's work.
     if "*" in path or profile.home.mode in ("links", "bind"):
         steps = steps[:-1]

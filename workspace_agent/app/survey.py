@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from workspace_agent.watch.layer import Layer
 
 # A runtime makes these where the image has no volume's parent; and this is nobody's file.
-_KERNELS = ("/proc", "/sys", "/dev", "/run")
+KERNELS = ("/proc", "/sys", "/dev", "/run")
 
 _EMPTY_DIR = "kubernetes.io~empty-dir"
 
@@ -70,7 +70,7 @@ def ground(profile: Profile, facts: Facts) -> Ground:
     listed = files.read(f"{layout.state(facts.volume.path)}/{layout.IGNORE_IN_STATE}")
     lines += os.fsdecode(listed or b"").splitlines()
     classifier = Classifier(_homes(facts), Owners(layer.since))
-    passed = frozenset(_passed(facts, points))
+    passed = frozenset(passed_over(facts, points))
     return Ground(layer, passed, classifier, ignoring(lines), points)
 
 
@@ -81,12 +81,12 @@ def _homes(facts: Facts) -> frozenset[str]:
     return frozenset({*named, facts.image_home, "/root"} - {"/"})
 
 
-def _passed(facts: Facts, points: Mapping[str, tuple[str, str, bool]]) -> set[str]:
+def passed_over(facts: Facts, points: Mapping[str, tuple[str, str, bool]]) -> set[str]:
     """Return what is not looked at: other mounts, and what the agent itself makes again."""
     own = {
         facts.runtime, facts.root, layout.ENVIRONMENTS, os.path.dirname(layout.BEGAN),
         layout.began(facts.uid), f"/var/tmp/workspace-env-{facts.uid}", facts.volume.path,
-        *_KERNELS,
+        *KERNELS,
     }  # fmt: skip
     return {one for one in {*points, *own} if one and one != "/"}
 
@@ -117,7 +117,7 @@ def volatile(here: Ground) -> list[dict[str, object]]:
     empty = empty_dirs(layers.mountinfo())
     for point, (kind, _, is_read_only) in here.mounts.items():
         ends = kind == "tmpfs" or point in empty
-        if is_read_only or not ends or f"{point}/".startswith(tuple(f"{one}/" for one in _KERNELS)):
+        if is_read_only or not ends or f"{point}/".startswith(tuple(f"{one}/" for one in KERNELS)):
             continue
         try:
             if stat.S_ISDIR(os.stat(point).st_mode):

@@ -26,7 +26,7 @@ class Roots:
         self._last_path = ""
         with ExitStack() as stack:
             for point in ("", *sorted(points, key=len)):
-                path = f"{top.rstrip('/')}/{point}"
+                path = f"{top.rstrip('/')}/{point}".rstrip("/") or "/"
                 self._roots[point] = stack.enter_context(SafeRoot.at(path))
             self._stack = stack.pop_all()
         self._longest = sorted(self._roots, key=len, reverse=True)
@@ -58,8 +58,8 @@ class Roots:
     def look(self, path: str) -> os.stat_result | None:
         """Return what stands at *path* itself; None when nothing, or when there is no way to it."""
         try:
-            if not path:
-                return os.fstat(self._roots[""].fd)
+            if path in self._roots:
+                return os.fstat(self._roots[path].fd)
             name = path.rpartition("/")[2]
             return os.stat(name, dir_fd=self.above(path), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):

@@ -21,6 +21,9 @@ IMAGE_HOME = "/etc/workspace-agent/image-home"
 # In the container's own layer: when its first workload was started.
 BEGAN = "/etc/workspace-agent/began"
 
+# Beside the agent itself: the names of all files of the image, by folder.
+IMAGE_FILES = "image-files"
+
 # On the volume; 0700, since reports name the user's files.
 STATE = ".workspace-agent"
 
