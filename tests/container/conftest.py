@@ -185,10 +185,11 @@ def machine() -> None:
 def make_base(machine: None) -> Callable[..., str]:
     """Make a base image with these Debian packages, or find the one that was made before."""
 
-    def make(*packages: str) -> str:
+    def make(*packages: str, suite: str = "") -> str:
         if not shutil.which("debootstrap"):
             pytest.skip(f"base images need debootstrap: {INSTALL}")
         flags = ["--packages", ",".join(packages)] if packages else []
+        flags += ["--suite", suite] if suite else []
         made = subprocess.run([HARNESS / "base-image", *flags], capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
         return made.stdout.strip()
@@ -246,12 +247,24 @@ def unbaked_image(build: Callable[[str, str, str], str], guide: tuple[str, str],
 
 
 @pytest.fixture(scope="session")
-def placeholder_image(build: Callable[[str, str, str], str], base: str) -> str:
-    """The base image with CRIU and the agent."""
-    text = (REPOSITORY / "Dockerfile.placeholder").read_text()
-    return build(
-        "placeholder", re.sub(r"(?m)^ARG CRIU_BASE=.*", f"ARG CRIU_BASE={base}", text), base
-    )
+def make_placeholder(build: Callable[[str, str, str], str], base: str) -> Callable[..., str]:
+    """Make a placeholder image on any base: `make_placeholder("NAME", BASE, "--wrapped")`."""
+
+    def make(name: str, on: str, *flags: str) -> str:
+        env = {**os.environ, "BUILDER": str(HARNESS / "podman")}
+        argv = [REPOSITORY / "deploy/placeholder", *flags, "--print", on]
+        text = subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
+        if "CTR_BASE_IMAGE" not in os.environ:  # there may be no registry
+            text = text.replace("ARG CRIU_BASE=debian:13-slim", f"ARG CRIU_BASE={base}")
+        return build(name, text, on)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def placeholder_image(make_placeholder: Callable[..., str], base: str) -> str:
+    """The usual base with CRIU and the agent, and all else as it was."""
+    return make_placeholder("placeholder", base)
 
 
 @contextmanager
