@@ -20,12 +20,15 @@ def changed(since: int, folder: str) -> list[str]:
     device = os.lstat("/").st_dev
     found = []
     for one, folders, names in os.walk("/"):
-        paths = [os.path.join(one, name) for name in folders]
-        here = [path for path in paths if path not in (*PASSED, folder)]
-        here = [path for path in here if os.lstat(path).st_dev == device]
-        folders[:] = [os.path.basename(path) for path in here]
-        everything = [*here, *(os.path.join(one, name) for name in names)]
-        found += [path for path in everything if os.lstat(path).st_ctime_ns >= since]
+        links = [name for name in folders if os.path.islink(os.path.join(one, name))]
+        folders[:] = [
+            name
+            for name in folders
+            if (path := os.path.join(one, name)) not in (*PASSED, folder)
+            and os.stat(path).st_dev == device
+        ]
+        paths = (os.path.join(one, name) for name in {*folders, *links, *names})
+        found += [path for path in paths if os.lstat(path).st_ctime_ns >= since]
     return found
 
 

@@ -154,7 +154,7 @@ def test_nothing_is_left_to_bake_but_what_the_builder_itself_left_out(
 ) -> None:
     """A bake in the image finds every step done; its list of files has what builders mount."""
     said = inside(superset, "workspace-agent --json image bake")
-    steps = {one["name"]: one["status"] for one in json.loads(said)["steps"]}
+    steps = {one["name"]: one["status"] for one in json.loads(said)["data"]["steps"]}
 
     assert "ok" == steps.pop("image.bytecode")
     assert {"ok"} == {status for name, status in steps.items() if name != "image.files"}

@@ -58,6 +58,7 @@ UV_LOCK = "uv-lock.txt"  # 0600: what uv.lock asks for, as lines
 WATCH = "watch.json"  # what is outside the volume, as the watcher saw it last
 RESCUE_RUN = "rescue.run"  # the name of what this container keeps on the volume
 RESCUE_LOCK = "rescue.lock"  # one rescue at a time
+CONTROL = "control"  # 0700: where the workload and a checkpoint meet
 SCRIPTS = "scripts.json"  # which setup scripts this boot has run
 LOCK = "lock"  # one agent per runtime folder
 LOGS = "logs"
