@@ -28,8 +28,8 @@ _PIECE = 1 << 20
 # How often a growing file is looked at: at 2 GB/s it grows by a part meanwhile.
 _EVERY = 0.01
 
-# A cold 4 GB file on a disk: 17.5 s by CRIU alone, 8.5 s with two such readers beside it, 7.4 s with
-# four or more; reading it first and restoring then takes longer than both at once.
+# 4 GB that are not in memory: 17.5 s by CRIU alone, 8.5 s with two such readers beside it, 7.4 s
+# with four or more; to read them first and restore then takes longer than both at once.
 THREADS = 8
 
 # Where every processor is busy, CRIU goes first: it is what the workload waits for.
