@@ -26,7 +26,7 @@ def judge(one: Open, scene: Scene) -> Iterator[Found]:
     path, deleted = one.target.removesuffix(" (deleted)"), one.target.endswith(" (deleted)")
     if path.startswith(("/memfd:", "/dev/zero", "/SYSV", "/secretmem", "/anon_hugepage")):
         return
-    if scene.mounts and one.field("mnt_id") not in scene.mounts:
+    if one.field("mnt_id") not in scene.mounts and not _is_here(one.link, path):
         yield Problem(
             "checkpoint.unseen-mount", f"{one} is {path}",
             "the file system that it is on cannot be seen in this container",
@@ -50,6 +50,14 @@ def judge(one: Open, scene: Scene) -> Iterator[Found]:
             "SQLite finds that its file is another one after a restore and does not write to it",
             "keep it on the volume",
         ), False, one.target  # fmt: skip
+
+
+def _is_here(link: str, path: str) -> bool:
+    """Say whether *path* leads to the same file in this container: CRIU then takes that one."""
+    try:
+        return os.path.samestat(os.stat(link), os.stat(path))
+    except OSError:
+        return False
 
 
 def _is_regular(link: str) -> bool:
