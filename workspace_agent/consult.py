@@ -102,6 +102,8 @@ def _take(boot: Boot, answer: Mapping[str, Any]) -> None:
     boot.problems = answer["problems"]
     boot.refused = answer["refused"]
     boot.watch, boot.budget = answer["watch"], answer["budget"]
+    boot.floor, boot.freeze = answer["floor"], answer["freeze"]
+    boot.restored = answer["restored"]
 
 
 def _ask(boot: Boot, mask: set[int], trouble: Mapping[str, str] | None) -> Any:

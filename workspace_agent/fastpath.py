@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         packages: list[str]
         watch: list[str]  # where somebody may install something by hand
         budget: float  # of the watcher, after the workload; 0: there is none
+        floor: int  # where the workload's process numbers begin; 0: anywhere
+        freeze: bool  # whether it is frozen when the pod ends
         profiles: list[tuple[str, int, int]]  # path, mtime in s, size; -1 when absent
         recipe: Recipe
         fish: bool  # whether the image has a fish to tell

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from workspace_agent.fastpath import Plan
+    from workspace_agent.supervise.freezer import Freezer
 
 # The kubelet's default grace is 30 s; five are left for our own exit and the runtime's.
 GRACE = 25.0
@@ -60,6 +61,9 @@ class Boot:
         self.watch: list[str] = []  # folders in which somebody may install something by hand
         self.keeper: keeper.Keeper | None = None
         self.budget = 0.0  # what the watcher may take after the workload; 0: there is none
+        self.floor = 0  # where the workload's process numbers begin; 0: anywhere
+        self.freeze = False  # whether it is frozen when the pod ends
+        self.restored = 0  # its process, where it goes on from an earlier container
         self.refused = ""  # why the workload must not start; only a profile can ask for that
 
     def look(self) -> None:
@@ -157,6 +161,7 @@ def _take(boot: Boot, plan: Plan) -> None:
     boot.command, boot.grace = plan["command"], plan["grace"]
     boot.termination_log = plan["termination_log"]
     boot.watch, boot.budget = plan["watch"], plan["budget"]
+    boot.floor, boot.freeze = plan["floor"], plan["freeze"]
     if plan["user"]:
         passwd.move_home("/etc/passwd", plan["user"], recipe["home"])
     if boot.runtime:
@@ -187,9 +192,16 @@ def _write_runtime(boot: Boot, plan: Plan) -> None:
 
 def _run(boot: Boot, mask: set[int]) -> int:
     argv = boot.argv or boot.command or HOLD
+    if boot.floor and boot.environ.get("SNAPSHOT_RESTORE_STANDBY") == "1" and not boot.restored:
+        argv = _python(boot, "__main__.py", "placeholder", "--", *argv)
     eye = _watch(boot, mask)
+    if boot.floor:
+        _for_checkpoints(boot, argv)
     boot.record["since"] = clock_gettime_ns(_COARSE)
-    started = spawn.spawn(argv, boot.env, mask)
+    if boot.restored:
+        started = spawn.Spawned(boot.restored, spawn.NO_TTY, 0)
+    else:
+        started = spawn.spawn(argv, boot.env, mask)
     if started.error:
         code = exitcode.not_started(started.error)
         _not_started(boot, argv[0], started.error)
@@ -201,7 +213,10 @@ def _run(boot: Boot, mask: set[int]) -> int:
         if boot.budget and boot.runtime:
             boot.keeper = keeper.Keeper(_watcher(boot), boot.environ, mask, boot.budget)
             beside.append(boot.keeper)
-        code = init.attend(started.pid, init.Duty(boot.grace, started.tty), beside=beside)
+        code = init.attend(
+            started.pid, init.Duty(boot.grace, started.tty), beside=beside,
+            freezer=_freezer(boot, mask) if boot.floor and boot.runtime else None,
+        )  # fmt: skip
     boot.record["exit_code"] = code
     if os.getpid() != 1:
         _record(boot, "exited")  # after PID 1 there is nobody left to read it
@@ -223,12 +238,39 @@ def _watch(boot: Boot, mask: set[int]) -> watch.Watch | None:
     return watch.Watch(folders, work) if folders and boot.runtime else None
 
 
+def _for_checkpoints(boot: Boot, argv: list[str]) -> None:
+    """Make ready for a workload that may be frozen, and go on in another container."""
+    from workspace_agent.supervise import numbers  # for images with CRIU
+
+    boot.record["argv"] = argv  # by which a checkpoint knows whose it is
+    if boot.runtime:
+        control = f"{boot.runtime}/{layout.CONTROL}"
+        if not files.exists(control):
+            os.mkdir(control, 0o700)
+        boot.env = {**dict.fromkeys(layout.CONTROL_NAMES, control), **boot.env}
+    if not boot.restored and not numbers.is_placeholder(argv):
+        numbers.reach(boot.floor - 1)
+
+
+def _freezer(boot: Boot, mask: set[int]) -> Freezer:
+    """Return who freezes the workload at the pod's end, and knows of it if somebody else did."""
+    from workspace_agent.supervise.freezer import Freezer
+
+    argv = _python(boot, "__main__.py", "--quiet", "checkpoint")
+    return Freezer(argv, boot.environ, mask, boot.runtime, at_term=boot.freeze)
+
+
 def _watcher(boot: Boot) -> list[str]:
-    """Return the command of the watcher, in the private environment where that is made."""
+    """Return the command of the watcher."""
+    return _python(boot, "watcher.py", boot.runtime)
+
+
+def _python(boot: Boot, script: str, *words: str) -> list[str]:
+    """Return the command of a script of ours, in the private environment where that is made."""
     venv = f"{boot.root}/venv"
     whole = files.exists(f"{venv}/{layout.VENV_MARKER}")
     python = [f"{venv}/bin/python", "-I"] if whole else [sys.executable, "-I", "-S"]
-    return [*python, f"{boot.root}/workspace_agent/watcher.py", boot.runtime]
+    return [*python, f"{boot.root}/workspace_agent/{script}", *words]
 
 
 def _not_started(boot: Boot, name: str, error: int) -> None:

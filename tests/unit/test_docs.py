@@ -140,7 +140,14 @@ def test_the_codes_of_the_root_help_are_those_of_the_page(code: str) -> None:
 
 
 # Names in `layout` that are no files.
-_NO_FILES = {"ENVIRONMENTS", "RUNTIME", "STATE", "TERMINATION_LOG_BYTES", "TYPE_CHECKING"}
+_NO_FILES = {
+    "CONTROL_NAMES",
+    "ENVIRONMENTS",
+    "RUNTIME",
+    "STATE",
+    "TERMINATION_LOG_BYTES",
+    "TYPE_CHECKING",
+}
 
 
 def test_every_state_file_is_on_its_page_and_no_other() -> None:

@@ -54,7 +54,7 @@ def test_no_boot_takes_the_fast_path_before_the_base_is_there(
     heard: list[str] = []
     here = opening(trouble)
     monkeypatch.setattr(engine, "open_boot", lambda *_, **__: here)
-    done = SimpleNamespace(all=Report, recipe={}, packages=None)
+    done = SimpleNamespace(all=Report, recipe={}, packages=None, restored=0)
     monkeypatch.setattr(engine, "Performance", lambda *_, **__: done)
     monkeypatch.setattr(engine, "_answer", lambda *_: {})
     monkeypatch.setattr(engine, "_beside", lambda *_: None)

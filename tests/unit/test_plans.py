@@ -325,7 +325,9 @@ def test_scripts_that_are_switched_off_do_not_ask_for_the_engine(
     here = facts(tmp_path)
     absent = plans.compiled(profile, here, recipe_for(profile, here, Report())[0], [])["absent"]
 
-    assert ["profile.toml", "attempts", "wanted"] == [os.path.basename(path) for path in absent]
+    assert ["profile.toml", "attempts", "wanted", "wanted"] == [
+        os.path.basename(path) for path in absent
+    ]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from workspace_agent.app.reviving import Revive
     from workspace_agent.model.recipe import Recipe
     from workspace_agent.start import Boot
 
@@ -93,6 +94,10 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
         trouble=Problem(**trouble) if trouble else None,
         listen=lambda profile: send(consult.DEADLINE, profile.volume.deadline),
     )
+    if trouble and files.exists(f"{boot.runtime}/{layout.RESTORING}"):
+        from workspace_agent.app import reviving
+
+        reviving.clean(opening.facts)
     teller = Teller(lambda: send(consult.ALIVE), boot.say)
     image = _held(opening)
     answered = False
@@ -103,10 +108,13 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
             answered = True
             _publish(boot, opening, report, recipe)
             watch = replays.watched(opening.profile, opening.facts, performance.packages)
-            send(consult.GO, {**_answer(boot, opening, report, recipe), "watch": watch})
+            found = _answer(boot, opening, report, recipe, performance.restored)
+            send(consult.GO, {**found, "watch": watch})
 
     early = answer if "scripts" not in opening.profile.workload.needs else lambda *_: None
-    performance = Performance(opening, tell=teller, wired=early, hurry=answer)
+    performance = Performance(
+        opening, tell=teller, wired=early, hurry=answer, revive=_reviving(boot, opening)
+    )
     report, recipe = performance.all(), performance.recipe
     was_early, teller.mute = answered, answered
     answer(report, recipe)
@@ -120,6 +128,26 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
         for line in problem.lines("degraded"):
             boot.say(line)
     _beside(boot, opening)
+
+
+def _reviving(boot: Boot, opening: Opening) -> Callable[[Recipe], Revive | None]:
+    """Return what finds the step that goes on with a frozen workload."""
+
+    def step(recipe: Recipe) -> Revive | None:
+        profile, facts = opening.profile, opening.facts
+        wanted = f"{layout.state(facts.volume.path)}/{layout.CHECKPOINTS_IN_STATE}"
+        if not plans.floor(profile, facts) or not files.exists(
+            f"{wanted}/{layout.CHECKPOINTS_WANTED}"
+        ):
+            return None
+        from workspace_agent.app.checkpoints import Bench
+        from workspace_agent.app.reviving import Revive
+        from workspace_agent.start import HOLD
+
+        argv = boot.argv or profile.workload.command or HOLD
+        return Revive(Bench(profile, facts, argv), os.getppid(), compose(recipe, boot.environ))
+
+    return step
 
 
 def _held(opening: Opening) -> int:
@@ -140,9 +168,12 @@ def _publish(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> No
         boot.say(line)
 
 
-def _answer(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> dict[str, Any]:
+def _answer(
+    boot: Boot, opening: Opening, report: Report, recipe: Recipe, restored: int
+) -> dict[str, Any]:
     profile = opening.profile
     absent = opening.facts.volume.note is not None or "volume.ready" in _bad(report)
+    lost = profile.checkpoint.fallback == "fail" and "checkpoint.restore" in _bad(report)
     env = compose(recipe, boot.environ)
     if opening.trouble is not None:  # PID 1 searches PATH, and must not search a dead volume
         env["PATH"] = path_beside(env.get("PATH", os.defpath), opening.facts.volume.path)
@@ -152,10 +183,18 @@ def _answer(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> dic
         "grace": profile.workload.grace,
         "termination_log": profile.report.termination_log,
         "budget": plans.budget(profile, opening.facts),
+        "floor": plans.floor(profile, opening.facts),
+        "freeze": profile.checkpoint.mode == "auto",
+        "restored": restored,
         "problems": [problem.to_json() for problem in report.problems],
-        "refused": "the volume is required, and is not usable"
-        * (profile.volume.required and absent),
+        "refused": _refused(profile.volume.required and absent, lost),
     }
+
+
+def _refused(absent: bool, lost: bool) -> str:
+    if absent:
+        return "the volume is required, and is not usable"
+    return "the frozen workload cannot go on, and `checkpoint.fallback` is `fail`" * lost
 
 
 def _bad(report: Report) -> set[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workspace_agent.app.engine import Opening
+    from workspace_agent.app.reviving import Revive
     from workspace_agent.model.outcome import Step
     from workspace_agent.model.recipe import Recipe
     from workspace_agent.replay.step import Replay
@@ -32,7 +33,8 @@ class Performance:
 
     With *hurry*, a home, or packages, that take longer than the profile waits are made beside the
     workload, and *hurry* hears of a boot without them. `recipe` is that of the workload, `packages`
-    the step that brings them back, once there is one.
+    the step that brings them back, once there is one; `restored` is the workload's process, if an
+    earlier container froze it, and *revive* finds the step for that.
     """
 
     def __init__(
@@ -44,9 +46,11 @@ class Performance:
         keep: Callable[[str], bool] = lambda _: True,
         wired: Callable[[Report, Recipe], None] = lambda *_: None,
         hurry: Callable[[Report, Recipe], None] | None = None,
+        revive: Callable[[Recipe], Revive | None] = lambda _: None,
     ) -> None:
         self._opening, self._dry_run, self._keep = opening, dry_run, keep
-        self._wired, self._hurry = wired, hurry
+        self._wired, self._hurry, self._revive = wired, hurry, revive
+        self.restored = 0
         idle = dry_run or opening.trouble is not None  # a volume in trouble is not even looked at
         where = partial(attempts.folder, opening.facts)
         self._log = attempts.Log(lambda: "" if idle else where(), opening.facts.boot_id)
@@ -103,7 +107,21 @@ class Performance:
         has_line = leads_to_packages(facts, self.recipe)
         self.recipe = replays.wired(self.recipe, self.packages, has_line)
         steps = (*wiring_steps(profile, facts, self.recipe), *replays.kernel(facts, self.packages))
-        return self._back(self._go(steps, report, self._tell))
+        report = self._revived(self._go(steps, report, self._tell))
+        # Who goes on has the files of that moment; what was kept of later ones waits.
+        return self._scripts(report) if self.restored else self._back(report)
+
+    def _revived(self, report: Report) -> Report:
+        """Go on with a frozen workload, if there is one; the rest of the boot is beside it then."""
+        idle = self._opening.trouble is not None or self._dry_run
+        step = None if idle else self._revive(self.recipe)
+        if step is None:
+            return report
+        report = self._go([step], report, self._tell)
+        self.restored = step.pid
+        if self.restored and self._hurry:
+            self._hurry(report, self.recipe)
+        return report
 
     def _back(self, report: Report) -> Report:
         """Put back what earlier containers had outside the volume, which does not wait for ever."""

@@ -57,11 +57,14 @@ def compiled(profile: Profile, facts: Facts, recipe: Recipe, profiles: list[str]
             *(scripts if profile.scripts.enabled else []),
             *replays.told(profile, facts),
             f"{state}/{layout.RESCUE_IN_STATE}/{layout.RESCUE_WANTED}",
+            f"{state}/{layout.CHECKPOINTS_IN_STATE}/{layout.CHECKPOINTS_WANTED}",
         ],
         "asks": replays.asks(profile, facts),
         "packages": [one for path in profile.path.python for one in _places(profile, facts, path)],
         "watch": replays.watched(profile, facts, None),
         "budget": budget(profile, facts),
+        "floor": floor(profile, facts),
+        "freeze": profile.checkpoint.mode == "auto",
         "profiles": [fastpath.layer_state(path) for path in profiles],
         "recipe": recipe,
         "fish": files.exists("/etc/fish"),
@@ -77,6 +80,13 @@ def budget(profile: Profile, facts: Facts) -> float:
     A person's machine has no layer that ends.
     """
     return profile.rescue.budget if profile.watch.enabled and facts.system else 0.0
+
+
+def floor(profile: Profile, facts: Facts) -> int:
+    """Return where the workload's process numbers begin; 0 in an image without CRIU."""
+    wish = profile.checkpoint
+    on = wish.mode != "off" and facts.system and files.exists(wish.criu)
+    return wish.floor if on else 0
 
 
 def stamp(facts: Facts, report: Report, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""The command lines of CRIU, and what its version can do. Pure.
+"""The command lines of CRIU, and what its version can do.
 
 Facts: version 4.2 is the first that dumps sockets on kernels from 6.16 on (SO_PASSCRED became
 restricted to families); `--tcp-close` with `--network-lock skip` needs neither NET_ADMIN nor
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workspace_agent.host import files
 from workspace_agent.model.problem import Problem
 
 TYPE_CHECKING = False
@@ -20,45 +21,54 @@ BUNDLED = "/opt/criu/criu"
 
 LEAST, LEAST_WORD = (4, 2), "4.2"
 
+# Some lines for each page range of a large tree.
+_LONGEST_LOG = 256 << 20
+
 # CRIU's own limit of 10 s covers the freezing of the tree, too.
 _TIMEOUT = 600
 
 # What both ends have to agree on.
 _BOTH = ("--no-default-config", "--file-locks", "--link-remap", "--network-lock", "skip")
 
+DUMP_LOG, RESTORE_LOG = "dump.log", "restore.log"
+
 
 @dataclass(frozen=True)
 class Criu:
-    """A CRIU: its *program*, and whether it runs *unprivileged* (CAP_CHECKPOINT_RESTORE alone)."""
+    """A CRIU: its *program*, and whether it runs *unprivileged* (CAP_CHECKPOINT_RESTORE alone).
+
+    It runs in the folder of the images, and writes its log and statistics into *work*. *tcp* is
+    `close` or `established`.
+    """
 
     program: str = BUNDLED
+    work: str = "."
     unprivileged: bool = True
+    tcp: str = "close"
 
-    def dump(self, root: int, images: str, *, leave_running: bool, tcp: str = "close") -> list[str]:
-        """Return what dumps the tree of *root* into the folder *images*."""
-        more = ["--leave-running"] if leave_running else []
-        return [*self._start("dump", images), "--tree", str(root), "--ghost-limit", "512M",
-                "--timeout", str(_TIMEOUT), *_network(tcp), *_BOTH, *more]  # fmt: skip
+    def dump(self, root: int, terminals: Sequence[str] = ()) -> list[str]:
+        """Return what dumps the tree of *root*, and leaves it stopped.
 
-    def restore(
-        self, images: str, pidfile: str, inherit: Mapping[int, str], *, tcp: str = "close",
-        stopped: bool = False,
-    ) -> list[str]:  # fmt: skip
-        """Return what restores *images*; *inherit* leads our descriptors to what was at them."""
+        *terminals* are those of the container, by their numbers: `tty[RDEV:DEV]`.
+        """
+        outside = [word for one in terminals for word in ("--external", one)]
+        return [*self._start("dump", DUMP_LOG), "--tree", str(root), "--leave-stopped",
+                "--ghost-limit", "512M", "--timeout", str(_TIMEOUT), *outside]  # fmt: skip
+
+    def restore(self, pidfile: str, inherit: Mapping[int, str]) -> list[str]:
+        """Return what restores them, and leaves them stopped.
+
+        *inherit* leads our descriptors to what was at them: `pipe:[INODE]`, `tty[RDEV:DEV]`.
+        """
         plumbed = [word for fd, what in sorted(inherit.items())
                    for word in ("--inherit-fd", f"fd[{fd}]:{what}")]  # fmt: skip
-        more = ["--leave-stopped"] if stopped else []
-        return [*self._start("restore", images), "--restore-detached", "--pidfile", pidfile,
-                *_network(tcp), *_BOTH, *plumbed, *more]  # fmt: skip
+        return [*self._start("restore", RESTORE_LOG), "--restore-detached", "--leave-stopped",
+                "--pidfile", pidfile, *plumbed]  # fmt: skip
 
-    def _start(self, verb: str, images: str) -> list[str]:
+    def _start(self, verb: str, log: str) -> list[str]:
         rights = ["--unprivileged"] if self.unprivileged else []
-        return [self.program, verb, *rights, "--images-dir", images, "--log-file", f"{verb}.log",
-                "-v4"]  # fmt: skip
-
-
-def _network(tcp: str) -> list[str]:
-    return ["--tcp-established"] if tcp == "established" else ["--tcp-close"]
+        return [self.program, verb, *rights, "--images-dir", ".", "--work-dir", self.work,
+                "--log-file", log, "-v4", f"--tcp-{self.tcp}", *_BOTH]  # fmt: skip
 
 
 def version(said: str) -> tuple[int, ...]:
@@ -95,3 +105,15 @@ def causes(log: str, most: int = 4) -> list[str]:
     """Return the last lines of a *log* that may say why a run failed."""
     found = [line.partition("Error ")[2] for line in log.splitlines() if "Error (" in line]
     return [line for line in found if not any(word in line for word in _HARMLESS)][-most:]
+
+
+def failed(verb: str, log: str, otherwise: str) -> Problem:
+    """Return the problem of a `criu VERB` that failed: what its *log* says, or *otherwise*."""
+    text = (files.read(log, _LONGEST_LOG) or b"").decode("utf-8", "replace")
+    why = "; ".join(causes(text)) or otherwise or "it does not say why"
+    fix = "`workspace-agent doctor --for checkpoint`"
+    if verb == "dump":
+        what = "the workload could not be frozen, and runs on"
+        return Problem("checkpoint.dump-failed", what, why, fix, log)
+    what = "the frozen workload could not be restored"
+    return Problem("checkpoint.restore-failed", what, why, fix, log)

@@ -17,7 +17,7 @@ _STATE, _PARENT, _GROUP, _SESSION, _STARTED, _PAGES = 0, 1, 2, 3, 19, 21
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
-ZOMBIE = "Z"
+ZOMBIE, STOPPED = "Z", "T"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def tree(root: int) -> list[Task]:
     found = [first] if first else []
     for one in found:
         found += below.get(one.pid, ())
-    return [_with_threads(one) for one in found]
+    return [with_threads(one) for one in found]
 
 
 def processes() -> Iterator[Task]:
@@ -71,10 +71,10 @@ def processes() -> Iterator[Task]:
             yield one
 
 
-def is_same(one: Task) -> bool:
-    """Say whether *one* is still that process, and no other one with its number."""
-    now = task(one.pid)
-    return now is not None and now.started == one.started and now.state != ZOMBIE
+def is_same(pid: int, started: int) -> bool:
+    """Say whether *pid* is still the process that *started* then, and no other of its number."""
+    now = task(pid)
+    return now is not None and now.started == started and now.state != ZOMBIE
 
 
 def numbers(tasks: Iterable[Task]) -> set[int]:
@@ -82,7 +82,8 @@ def numbers(tasks: Iterable[Task]) -> set[int]:
     return {number for one in tasks for number in (one.pid, *one.threads, one.group, one.session)}
 
 
-def _with_threads(one: Task) -> Task:
+def with_threads(one: Task) -> Task:
+    """Return *one* with the numbers of its threads."""
     with suppress(OSError):
         names = os.listdir(f"/proc/{one.pid}/task")
         return Task(**{**one.__dict__, "threads": tuple(sorted(map(int, names)))})

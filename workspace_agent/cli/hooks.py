@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from workspace_agent.app import rescue_verbs
+from workspace_agent.app import checkpointing
 from workspace_agent.cli.main import Options, pass_options
 
 
@@ -18,5 +18,9 @@ def hooks() -> None:
               help="Take no longer: it is part of the pod's grace")  # fmt: skip
 @pass_options
 def pre_stop(options: Options, budget: float) -> None:
-    """Keep what is outside the volume before the pod is told to end; twice does no harm."""
-    options.finish(rescue_verbs.now(options.session, budget, options.tell), bad=0)
+    """Freeze the workload if that fits, else keep what is outside the volume.
+
+    To be called before the pod is told to end; twice does no harm. What the time was spent on is in
+    the ledger: `workspace-agent artifacts show`.
+    """
+    options.finish(checkpointing.before_stop(options.session, budget, options.tell), bad=0)

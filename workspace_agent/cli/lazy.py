@@ -17,6 +17,8 @@ SECTIONS = {
         "replay": "Show, plan, run or prune the packages that every pod gets back",
         "at-risk": "Show what would be lost if this container ended now",
         "rescue": "Keep what is outside the volume, or put back what was kept",
+        "checkpoint": "Freeze the workload's processes; the next container goes on",
+        "artifacts": "List, show, verify, prune or move what is frozen",
         "why-gone": "Say where a file or package was, what took it, and what keeps it",
         "env": "Run CMD with the workload's environment, or print it",
     },
@@ -25,6 +27,9 @@ SECTIONS = {
         "doctor": "Check what this machine can do, and how to fix the rest",
         "hooks": "Be a hook of the pod's lifecycle",
         "image": "Put the static half in place, at image build",
+        "restore": "Go on here with a checkpoint: ID, or the newest",
+        "placeholder": "Wait for a checkpoint of CMD, and go on with it",
+        "nsrestore": "Restore in another container of this node, by its process",
         "completion": "Print a completion script for bash, zsh or fish",
     },
 }

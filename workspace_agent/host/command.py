@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Mapping, Sequence
     from typing import IO
 
@@ -45,14 +46,15 @@ def run(
     clean: Callable[[str], str] | None = None,
     moved: Callable[[], object] = lambda: None,
     silence: float = 0.0,
+    pass_fds: Sequence[int] = (),
 ) -> Finished:
     """Run *argv* in a session of its own, output to the file *log*, and wait at most *timeout* s.
 
     Its standard output goes to the file *out* if that is given; what goes to the log is *clean*ed
-    line by line. With *silence* it is ended, too, once neither its output nor what *moved* returns
-    has changed for so long. *tell* hears a word several times a second. On a timeout, or when we
-    are told to stop, the whole group gets TERM and then KILL. Raises OSError when it cannot be
-    started.
+    line by line. It keeps *pass_fds*. With *silence* it is ended, too, once neither its output nor
+    what *moved* returns has changed for so long. *tell* hears a word several times a second. On a
+    timeout, or when we are told to stop, the whole group gets TERM and then KILL. Raises OSError
+    when it cannot be started.
     """
     import subprocess  # 8 ms; a warm boot runs nothing
 
@@ -64,7 +66,7 @@ def run(
         own = stack.enter_context(open(out, "wb")) if out else None
         child = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=own or sink.fd, stderr=sink.fd, env=env, cwd=cwd,
-            start_new_session=True,
+            start_new_session=True, pass_fds=pass_fds,
         )  # fmt: skip
         late = False
         last, since = (sink.size, moved()), began
@@ -72,9 +74,8 @@ def run(
             while child.poll() is None and not late:
                 tell(f"{os.path.basename(argv[0])}: {time.monotonic() - began:.0f} s")
                 sink.take()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    left = timeout - (time.monotonic() - began)
-                    child.wait(min(_PULSE, max(0.01, left)))
+                left = timeout - (time.monotonic() - began)
+                _await(child, min(_PULSE, max(0.01, left)))
                 now = time.monotonic()
                 if silence and (found := (sink.size, moved())) != last:
                     last, since = found, now
@@ -87,6 +88,23 @@ def run(
                 child.wait()
     code = child.returncode if child.returncode >= 0 else 128 - child.returncode
     return Finished(code, time.monotonic() - began, tail(log, start), late)
+
+
+def _await(child: subprocess.Popen[bytes], secs: float) -> None:
+    """Wait for its end at most *secs*; `Popen.wait` would look only every 50 ms."""
+    import select
+
+    try:
+        fd = os.pidfd_open(child.pid)
+    except (OSError, AttributeError):
+        time.sleep(min(secs, 0.05))
+        return
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll(secs * 1000)
+    finally:
+        os.close(fd)
 
 
 class _Sink:

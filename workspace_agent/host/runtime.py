@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _STALE = (
     layout.STATUS, layout.AGENT, layout.BANNER, layout.SCRIPTS, layout.SECRETS_SH,
     layout.SECRETS_FISH, layout.ENVIRON, layout.ENV_SH, layout.ENV_FISH, layout.CARDS,
+    layout.FROZEN, layout.SUCCESSOR, layout.RESTORED, layout.FREEZING,
+    layout.CHECKPOINTED,
 )  # fmt: skip
 
 

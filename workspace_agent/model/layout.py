@@ -43,6 +43,8 @@ CAPTURED_LOCK = "captured.lock"  # there: the same, exact
 CAPTURED_JSON = "captured.json"  # there: which lines are ours, what needs what, what else there is
 RESCUE_IN_STATE = "rescue"  # what was written outside the volume, by owner
 RESCUE_WANTED = "wanted"  # there: a boot has something to put back
+CHECKPOINTS_IN_STATE = "checkpoints"  # frozen processes, by workload
+CHECKPOINTS_WANTED = "wanted"  # there: a boot has something to restore
 
 # Runtime files, each with one writer.
 ENV_SH = "env.sh"  # what shells source
@@ -58,8 +60,20 @@ UV_LOCK = "uv-lock.txt"  # 0600: what uv.lock asks for, as lines
 WATCH = "watch.json"  # what is outside the volume, as the watcher saw it last
 RESCUE_RUN = "rescue.run"  # the name of what this container keeps on the volume
 RESCUE_LOCK = "rescue.lock"  # one rescue at a time
+FROZEN = "frozen"  # the workload's process, which ended because it is in a checkpoint
+FREEZING = "freezing.json"  # what a checkpoint that is being made has done so far
+FREEZE_LOCK = "freezing.lock"  # one at a time
+SUCCESSOR = "successor"  # the process that took the place of a placeholder
+RESTORED = "restored.json"  # which checkpoint the workload comes from
 CONTROL = "control"  # 0700: where the workload and a checkpoint meet
+CHECKPOINTED = "checkpointed"  # this workload has a checkpoint that was made here
+RESTORING = "restoring.json"  # a restore that is under way, and the numbers of its processes
+UNDO = "restoring.undo"  # what a restore has put into the container's layer
 SCRIPTS = "scripts.json"  # which setup scripts this boot has run
+
+# Under which names the workload hears of the control folder; the second and third are Dynamo's.
+CONTROL_NAMES = ("WORKSPACE_CHECKPOINT_DIR", "SNAPSHOT_CONTROL_DIR", "DYN_SNAPSHOT_CONTROL_DIR")
+
 LOCK = "lock"  # one agent per runtime folder
 LOGS = "logs"
 

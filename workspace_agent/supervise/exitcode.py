@@ -13,6 +13,9 @@ NOT_FOUND = 127
 
 TERM = 15
 
+# A workload that goes on in another container is not done: see `exit_code`.
+FROZEN = 128 + TERM
+
 
 def not_started(error: int) -> int:
     """Return the code for a command whose exec failed with errno *error*, as shells have it."""

@@ -11,12 +11,14 @@ from time import monotonic
 from workspace_agent.host.chalf import os
 from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.supervise import spawn
-from workspace_agent.supervise.exitcode import exit_code
+from workspace_agent.supervise.exitcode import FROZEN, exit_code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Protocol
+
+    from workspace_agent.supervise.freezer import Freezer
 
     class Companion(Protocol):
         """What lives beside the workload; *pid* is its process, or 0."""
@@ -123,7 +125,11 @@ class Duty:
 
 
 def attend(
-    child: int, duty: Duty, also: Iterable[int] = EVERY, beside: Sequence[Companion] = ()
+    child: int,
+    duty: Duty,
+    also: Iterable[int] = EVERY,
+    beside: Sequence[Companion] = (),
+    freezer: Freezer | None = None,
 ) -> int:
     """Be the init of *child* until it ends; returns the agent's exit code.
 
@@ -131,16 +137,31 @@ def attend(
     TERM the rest of the group has what is left of the grace, too: a shell dies of the signal at
     once, while the training that it started still writes its checkpoint. What lives *beside* the
     workload hears of a TERM before that is passed on, and has hardly more time than the workload.
+    A *freezer* has a TERM first; what it has frozen has not ended, and another process may be what
+    we attend from then on.
     """
     ended = None
+    if freezer:
+        beside = (*beside, freezer)
     while True:
         status = _reap(child, duty, beside)
         ended = status if ended is None else ended
         if ended is not None and not (duty.lingers() and _lives(child)):
+            frozen = freezer.has_frozen(child) if freezer else False
+            next_child = freezer.successor(child) if freezer else 0
+            if next_child:
+                child, ended = next_child, None
+                continue
+            if freezer and frozen:
+                for one in beside:
+                    one.on_term(freezer.left(duty.grace))
             _act(child, duty.on_end())
+            code = FROZEN if frozen else exit_code(ended, stopping=duty.stopping)
+            if freezer and not frozen and not duty.stopping:
+                freezer.ended(code)
             for one in beside:
                 one.finish(duty.grace)
-            return exit_code(ended, stopping=duty.stopping)
+            return code
         pause = duty.wait(monotonic())
         if ended is not None and pause is not None:
             pause = min(pause, _LOOK)
@@ -151,8 +172,12 @@ def attend(
         info = _signal.sigwaitinfo(also) if pause is None else _signal.sigtimedwait(also, pause)
         now = monotonic()
         if info is not None and info.si_signo != _signal.SIGCHLD:
-            for one in beside if info.si_signo == _signal.SIGTERM else ():
-                one.on_term(duty.grace)
+            if info.si_signo == _signal.SIGTERM:
+                if freezer and freezer.takes_term(duty.grace, now):
+                    continue
+                duty.grace = freezer.left(duty.grace) if freezer else duty.grace
+                for one in beside:
+                    one.on_term(duty.grace)
             _act(child, duty.on_signal(info.si_signo, now))
         _act(child, duty.on_time(now))
         for one in beside:

@@ -1,0 +1,292 @@
+"""`checkpoint`: freeze the running workload, by hand or because its pod ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from workspace_agent.app import carrying, checkpoints, rescue_verbs, trial
+from workspace_agent.app.checkpoints import Bench
+from workspace_agent.app.session import Session, Told, running
+from workspace_agent.checkpoint import dump, freezing, machine
+from workspace_agent.checkpoint.contract import Attempt
+from workspace_agent.checkpoint.lint import Finding, findings
+from workspace_agent.checkpoint.powers import against_dump
+from workspace_agent.checkpoint.tree import tree
+from workspace_agent.host import files
+from workspace_agent.host.guarded import guarded
+from workspace_agent.model import layout
+from workspace_agent.model.jsontext import dumps, table
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.words import counted, duration, size
+from workspace_agent.supervise import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from workspace_agent.checkpoint.artifact import Shelf
+    from workspace_agent.checkpoint.tree import Task
+
+# What the end of a pod needs beside the checkpoint itself: the workload's own end, ours.
+_RESERVE = 2.0
+
+_DIED = Problem(
+    "checkpoint.died",
+    "the checkpoint was not finished",
+    "whoever made it was killed",
+    "the workload goes on; make another one",
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody asks of a checkpoint; *grace* is what is left of the pod's, -1 for no end."""
+
+    leave_running: bool = False
+    label: str = ""
+    timeout: float = 0.0
+    grace: float = -1.0
+    wait_ready: bool = False
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The workload that runs here, and what its checkpoints are made with."""
+
+    bench: Bench
+    root: int
+    agent: int
+
+    def lint(self) -> list[Finding]:
+        """Say everything that is to be said before it is frozen; touches nothing."""
+        wish = self.bench.profile.checkpoint
+        return findings(tree(self.root), self.bench.rights, floor=wish.floor, tcp=wish.tcp,
+                        volume=self.bench.facts.volume.path)  # fmt: skip
+
+    def obstacles(self) -> list[Problem]:
+        """Say what makes a checkpoint impossible."""
+        return [
+            *against_dump(self.bench.rights),
+            *(one.problem for one in self.lint() if one.stops),
+        ]
+
+
+def found(session: Session) -> Workload:
+    """Return the workload that runs here; raises AgentError where there is none, or no CRIU."""
+    opening = session.open(strict=False)
+    agent = session.read(layout.AGENT) or {}
+    argv = tuple(agent.get("argv") or ())
+    root = agent.get("workload")
+    if numbers.is_placeholder(argv):
+        root = checkpoints.successor(session.runtime)
+    if not running(agent) or not root:
+        raise AgentError(Problem("checkpoint.no-workload", "there is no workload to checkpoint",
+                                 "no agent runs here", "`workspace-agent run -- CMD`"))  # fmt: skip
+    if not checkpoints.is_on(opening.profile, opening.facts):
+        raise AgentError(checkpoints.off(opening.profile))
+    bench = Bench(opening.profile, opening.facts, checkpoints.command_of(argv))
+    return Workload(bench, root, agent["pid"])
+
+
+def dry_run(session: Session) -> Told:
+    """Say what a checkpoint would take, and what is in its way; touches nothing."""
+    workload = found(session)
+    tasks, said = tree(workload.root), workload.lint()
+    stops = [*against_dump(workload.bench.rights), *(one.problem for one in said if one.stops)]
+    warnings = [one.problem for one in said if not one.stops]
+    lines = [
+        f"  {counted(len(tasks), 'process', 'processes')}, at most {size(dump.needed(tasks))}",
+        *(f"  stops  {one.what}: {one.why}" for one in stops),
+        *(f"  note   {one.what}: {one.why}" for one in warnings),
+        "a checkpoint is not possible now" if stops else "a checkpoint is possible",
+    ]
+    data = {"processes": len(tasks), "bytes": dump.needed(tasks), "possible": not stops,
+            "notes": [one.to_json() for one in warnings]}  # fmt: skip
+    return Told(lines, data, stops)
+
+
+def checkpoint(session: Session, wish: Wish, tell: Callable[[str], None]) -> Told:
+    """Make a checkpoint; raises AgentError where there is none, and the workload runs on."""
+    workload = found(session)
+    with _alone(workload.bench.facts.runtime):
+        answer = guarded(partial(_answer, workload, wish, tell), partial(_undo, workload))
+    if answer is None:
+        raise AgentError(_DIED)
+    said = table(answer)
+    if "slug" in said:
+        raise AgentError(Problem(**said))
+    how = "it runs on" if wish.leave_running else "it has ended; the next pod goes on with it"
+    lines = [f"  {name:<9} {duration(secs)}" for name, secs in said["secs"].items()]
+    lines += [f"checkpoint {said['version']} of {size(said['bytes'])}: {how}"]
+    return Told(lines, said, [Problem(**one) for one in said["problems"]])
+
+
+def before_stop(session: Session, secs: float, tell: Callable[[str], None]) -> Told:
+    """Freeze the workload if that fits into *secs*; else keep what is outside the volume."""
+    began = time.monotonic()
+    opening = session.open(strict=False)
+    if not checkpoints.is_on(opening.profile, opening.facts):
+        return rescue_verbs.now(session, secs, tell)
+    if opening.profile.checkpoint.mode != "auto":
+        return rescue_verbs.now(session, secs, tell)
+    try:
+        return checkpoint(session, Wish(timeout=secs, grace=secs), tell)
+    except AgentError as error:
+        why = error.problem
+    left = max(1.0, secs - (time.monotonic() - began))
+    told = rescue_verbs.now(session, left, tell)
+    lines = [f"no checkpoint: {why.what}", *told.lines]
+    return Told(lines, {**told.data, "checkpoint": why.to_json()}, told.problems)
+
+
+# A kernel without memory and an operator end a workload that is not done; a fault of its own does.
+_NOT_DONE = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
+
+
+def ended(session: Session, code: int) -> Told:
+    """Have no container go on with a workload that ended by itself, with *code*.
+
+    A checkpoint with a label is for many, and stays.
+    """
+    bench = found(session).bench
+    with bench.shelf() as shelf:
+        name = shelf.current()
+        stays = not name or code in _NOT_DONE or bool(shelf.read(name).manifest.get("label"))
+        if not stays:
+            shelf.choose("")
+            _note(shelf, what="ended", version=name, code=code)
+    checkpoints.settle_wanted(bench.facts)
+    return Told([f"{name} stays" if stays else f"{name} is spent"], {"version": name})
+
+
+def _answer(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> bytes:
+    """Make it, and say how that went as JSON."""
+    os.umask(0o077)
+    try:
+        return dumps(make(workload, wish, tell)).encode()
+    except AgentError as error:
+        return dumps(error.problem.to_json()).encode()
+
+
+def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Make a checkpoint, and note in the ledger how it went; raises AgentError."""
+    if stops := workload.obstacles():
+        raise AgentError(_refused(stops))
+    bench = workload.bench
+    with bench.shelf(make=True) as shelf:
+        began = time.monotonic()
+        if wish.grace >= 0:
+            _fits(workload, shelf, wish.grace)
+        about: dict[str, Any] = {"what": "dump", "grace": wish.grace, "label": wish.label}
+        try:
+            made = dump.make(_terms(workload, shelf, wish, tell))
+        except AgentError as error:
+            secs = round(time.monotonic() - began, 3)
+            _note(shelf, **about, state="failed", why=error.problem.what, secs=secs)
+            raise
+        done = {"version": made.name, "bytes": made.bytes}
+        return {**done, "secs": made.secs, "workload": shelf.workload,
+                "problems": [one.to_json() for one in made.problems]}  # fmt: skip
+
+
+def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], None]) -> dump.Terms:
+    bench = workload.bench
+    profile, facts = bench.profile, bench.facts
+
+    def published(made: dump.Made) -> None:
+        """Whatever is to be done before the workload ends: nobody is there afterwards."""
+        files.commit(f"{facts.runtime}/{layout.CHECKPOINTED}", f"{made.name}\n")
+        _note(shelf, what="dump", grace=wish.grace, label=wish.label, state="done",
+              version=made.name, bytes=made.bytes, secs=sum_of(made.secs))  # fmt: skip
+        checkpoints.settle_wanted(facts)
+        shelf.prune(profile.checkpoint.keep, profile.checkpoint.most)
+
+    def listed() -> tuple[Sequence[str], Sequence[str]]:
+        found = carrying.listed(facts)
+        return found.paths, found.deleted
+
+    def of_machine(tasks: Sequence[Task]) -> dict[str, Any]:
+        return {**bench.here(), **machine.of_tree(tasks)}
+
+    return dump.Terms(
+        criu=bench.tool(), shelf=shelf, contract=bench.contract(), runtime=facts.runtime,
+        root=workload.root, agent=workload.agent,
+        generation=checkpoints.generation(facts.runtime), facts=of_machine,
+        listed=listed, roots=partial(carrying.roots, facts),
+        trial=partial(trial.run, workload.bench, workload.agent),
+        about={"label": wish.label, "argv": list(bench.argv), "volume": facts.volume.path,
+               "environment": checkpoints.environment(facts)},
+        timeout=wish.timeout or profile.checkpoint.timeout, leave_running=wish.leave_running,
+        wait_ready=wish.wait_ready,
+        published=published, tell=tell,
+    )  # fmt: skip
+
+
+def sum_of(secs: dict[str, float]) -> float:
+    """Return how long all stages took; `frozen` is the time of others."""
+    return round(sum(one for name, one in secs.items() if name != "frozen"), 3)
+
+
+def _fits(workload: Workload, shelf: Shelf, grace: float) -> None:
+    """Raise AgentError unless a checkpoint fits into the *grace*, by what earlier ones took."""
+    need = dump.needed(tree(workload.root))
+    rate = checkpoints.rate(shelf.ledger(), "dump")
+    secs = need / rate
+    if secs > grace - _RESERVE:
+        why = f"{size(need)} at {size(int(rate))}/s take {duration(secs)}, and there are" \
+              f" {duration(max(0.0, grace - _RESERVE))}"  # fmt: skip
+        raise AgentError(Problem("checkpoint.no-time", "there is no time for a checkpoint", why,
+                                 "a longer grace, or `--leave-running` now"))  # fmt: skip
+
+
+def _undo(workload: Workload) -> None:
+    """Let the workload go on after whoever made a checkpoint of it was killed."""
+    runtime = workload.bench.facts.runtime
+    note = freezing.read(runtime)
+    if note is None:
+        return
+    files.remove(f"{runtime}/{layout.FROZEN}")
+    note.wake()
+    if note.nonce:
+        workload.bench.contract().resumed(Attempt(note.nonce, note.generation), _DIED)
+    with suppress(AgentError), workload.bench.shelf() as shelf:
+        shelf.discard(note.version)
+        _note(shelf, what="dump", state="failed", why=_DIED.why)
+    freezing.forget(runtime)
+
+
+def _note(shelf: Shelf, **what: object) -> None:
+    with suppress(OSError):  # a full volume; who reads it misses a line
+        shelf.note(**what)
+
+
+@contextmanager
+def _alone(runtime: str) -> Iterator[None]:
+    """Be the only one who makes a checkpoint here; raises AgentError."""
+    path = f"{runtime}/{layout.FREEZE_LOCK}"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise AgentError(Problem("checkpoint.busy", "another checkpoint is being made",
+                                 "", "wait for its end")) from error  # fmt: skip
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _refused(stops: Sequence[Problem]) -> Problem:
+    """Say all that is in the way in one problem."""
+    first = stops[0]
+    if len(stops) == 1:
+        return first
+    why = "\n".join(f"{one.what}: {one.why}" if one.why else one.what for one in stops)
+    return replace(first, what=f"a checkpoint is not possible, for {len(stops)} reasons", why=why)

@@ -1,0 +1,215 @@
+"""The step that lets the workload go on where an earlier container froze it."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from workspace_agent.app import carrying
+from workspace_agent.checkpoint import identity, machine, powers, restore
+from workspace_agent.checkpoint.contract import Attempt
+from workspace_agent.host import files
+from workspace_agent.host.runtime import variables
+from workspace_agent.model import layout
+from workspace_agent.model.jsontext import dumps
+from workspace_agent.model.outcome import Ok, Skip, Todo
+from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.words import counted, duration, size
+from workspace_agent.supervise import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from workspace_agent.app.checkpoints import Bench
+    from workspace_agent.app.facts import Facts
+    from workspace_agent.checkpoint.artifact import Shelf, Version
+    from workspace_agent.model.outcome import Check
+
+# One that has not come back so often is left alone, whatever the reason was.
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Revive:
+    """Restore the newest checkpoint of the workload of *bench* as a child of *agent*.
+
+    *env* is what it would be started with now. *wanted* is a version that somebody asked for;
+    then nothing that was tried before counts. What came of it is in `pid`.
+    """
+
+    bench: Bench
+    agent: int
+    env: Mapping[str, str]
+    wanted: str = ""
+    workload: str = ""
+    _pid: list[int] = field(default_factory=list)
+
+    name = "checkpoint.restore"
+    needs = ("volume.ready",)
+
+    @property
+    def pid(self) -> int:
+        """The workload's process, once it is restored; else 0."""
+        return self._pid[-1] if self._pid else 0
+
+    def check(self) -> Check:
+        """Look for a checkpoint of this workload."""
+        if self.pid:
+            return Ok(f"process {self.pid} goes on")
+        try:
+            with self.bench.shelf(self.workload) as shelf:
+                version = self._chosen(shelf)
+                if version is None:
+                    return Skip("nothing is frozen")
+                old = duration(max(0.0, time.time() - version.manifest["made"]))
+                return Todo(f"go on with {version.name}, {size(version.manifest['bytes'])},"
+                            f" {old} old")  # fmt: skip
+        except AgentError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return Skip("nothing is frozen")
+            return Todo(f"{error.problem.what}: {error.problem.why}")
+
+    def apply(self, tell: Callable[[str], None]) -> Problem | None:
+        """Restore it; raises AgentError, and then all is as if there was none."""
+        with self.bench.shelf(self.workload) as shelf:
+            version = self._chosen(shelf)
+            older = self.bench.profile.checkpoint.fallback == "older" and not self.wanted
+            while version is not None:
+                try:
+                    return self._try(shelf, version, tell)
+                except AgentError:
+                    before = [one for one in shelf.names() if one < version.name]
+                    if not older or not before:
+                        raise
+                    version, older = shelf.read(before[-1]), False
+        return None
+
+    def _chosen(self, shelf: Shelf) -> Version | None:
+        name = self.wanted or shelf.current()
+        return shelf.read(name) if name else None
+
+    def _try(self, shelf: Shelf, version: Version, tell: Callable[[str], None]) -> Problem | None:
+        began, here = time.monotonic(), self.bench.here()
+        host = machine.fingerprint(here)
+        if not self.wanted:
+            refuse_again(shelf, version, host)
+        manifest = version.manifest
+        kinds = tuple(map(str, manifest["contract"]))
+        attempt = Attempt(os.urandom(16).hex(), manifest["generation"] + 1, kinds)
+        about: dict[str, Any] = {"what": "restore", "version": version.name, "host": host,
+                                 "nonce": attempt.nonce, "on": here["host"]}  # fmt: skip
+        if reasons := self.reasons(version, here):
+            _note(shelf, **about, state="refused", why="; ".join(reasons))
+            raise AgentError(unfit(version, reasons))
+        shelf.note(**about, state="claimed")  # before the act: who dies in it has tried
+        try:
+            restored, problems = self._restored(shelf, version, attempt, here, tell)
+        except AgentError as error:
+            _note(shelf, **about, state="failed", why=f"{error.problem.what}: {error.problem.why}")
+            raise
+        secs = round(time.monotonic() - began, 3)
+        _note(shelf, **about, state="done", secs=secs, bytes=version.manifest["bytes"],
+              stages=restored.secs)  # fmt: skip
+        self._pid.append(restored.pid)
+        return problems[0] if problems else None
+
+    def reasons(self, version: Version, here: Mapping[str, Any]) -> list[str]:
+        """Say everything that keeps *version* from being restored here, now."""
+        manifest, full = version.manifest, powers.is_full(self.bench.rights)
+        recorded = int(manifest["facts"].get("needs_capabilities", 0))
+        found = [f"{one.what}: {one.why}" if one.why else one.what
+                 for one in powers.against_restore(self.bench.rights, recorded)]  # fmt: skip
+        found += machine.mismatches(manifest["facts"], here,
+                                    time_space=full and not manifest["unprivileged"])  # fmt: skip
+        now = self.env.get("VIRTUAL_ENV", "")
+        if manifest.get("environment", "") != now:
+            found.append("the environment of packages is another one than it ran in")
+        if taken := restore.occupied(version):
+            names = ", ".join(f"{one.pid} ({one.name})" for one in taken[:4])
+            found.append(f"its process numbers are taken here: {names}")
+        return found
+
+    def _restored(
+        self, shelf: Shelf, version: Version, attempt: Attempt, here: Mapping[str, Any],
+        tell: Callable[[str], None],
+    ) -> tuple[restore.Restored, list[Problem]]:  # fmt: skip
+        bench, runtime = self.bench, self.bench.facts.runtime
+        contract, roots = bench.contract(), partial(carrying.roots, bench.facts)
+
+        def renew(pid: int) -> None:
+            """Tell the workload who it is now, before it runs."""
+            delta = identity.delta(variables(f"/proc/{pid}/environ"), self.env)
+            then = version.manifest["identity"]
+            contract.renew(identity.renewed(then, attempt.nonce, attempt.generation, delta))
+
+        with shelf.top.folder(f"versions/{version.name}") as folder:
+            terms = restore.Terms(
+                bench.tool_for(version), version, folder, runtime, self.agent,
+                bench.profile.checkpoint.timeout, renew, roots, tell=tell,
+            )  # fmt: skip
+            found = restore.restore(terms)
+        numbers.reach(max(version.manifest["numbers"]))
+        try:
+            problems = contract.restored(attempt)
+            library = any(one.startswith("library/") for one in attempt.kinds)
+            if library and not contract.answered(attempt):
+                raise AgentError(_silent(version))
+            files.commit(f"{runtime}/{layout.RESTORED}", dumps({
+                "schema": 1, "version": version.name, "workload": version.workload,
+                "generation": attempt.generation, "nonce": attempt.nonce, "pid": found.pid,
+                "processes": version.manifest["processes"], "secs": found.secs,
+            }) + "\n")  # fmt: skip
+        except BaseException:
+            clean(bench.facts)
+            raise
+        restore.keep(runtime, roots)
+        return found, problems
+
+
+def clean(facts: Facts) -> None:
+    """Take back what a restore that was killed has done in this container."""
+    restore.clean(facts.runtime, partial(carrying.roots, facts))
+
+
+def refuse_again(shelf: Shelf, version: Version, host: str) -> None:
+    """Raise AgentError where *version* was tried before, and will not do better now."""
+    lines = [one for one in shelf.ledger()
+             if one.get("what") == "restore" and one.get("version") == version.name]  # fmt: skip
+    last: dict[str, Any] = next((one for one in reversed(lines) if one.get("host") == host), {})
+    if last.get("state") in ("failed", "claimed"):
+        why = last.get("why") or "whoever tried it died of it"
+        raise AgentError(_not_again(version, f"on a machine like this it failed: {why}"))
+    tries = sum(one.get("state") == "claimed" for one in lines)
+    if tries >= _TRIES:
+        raise AgentError(_not_again(version, f"it was restored {counted(tries, 'time')}"))
+
+
+def unfit(version: Version, reasons: Sequence[str]) -> Problem:
+    """Say why a version cannot go on here."""
+    what = "the frozen workload cannot go on here"
+    if len(reasons) > 1:
+        what += f", for {len(reasons)} reasons"
+    return Problem("checkpoint.unfit", what, "\n".join(reasons),
+                   "it starts afresh; the checkpoint stays for a machine that fits",
+                   version.where)  # fmt: skip
+
+
+def _not_again(version: Version, why: str) -> Problem:
+    return Problem("checkpoint.not-again", "a checkpoint is not tried again", why,
+                   f"`workspace-agent restore {version.name}` tries it all the same",
+                   version.where)  # fmt: skip
+
+
+def _silent(version: Version) -> Problem:
+    return Problem("checkpoint.no-answer", "the restored workload does not answer",
+                   "it promised to say when it goes on (workspace_agent.workload)",
+                   "look at its after-callbacks", version.where)  # fmt: skip
+
+
+def _note(shelf: Shelf, **what: object) -> None:
+    with suppress(OSError):
+        shelf.note(**what)

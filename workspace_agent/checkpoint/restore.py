@@ -1,0 +1,259 @@
+"""Let a new container go on with a checkpoint: all of it, or nothing.
+
+Whatever fails is taken back: no process of it is left, and the container's layer is as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from threading import Thread
+
+from workspace_agent.checkpoint import artifact, criu, journal, stdio
+from workspace_agent.checkpoint.digests import Digest, verify
+from workspace_agent.checkpoint.tree import ZOMBIE, numbers, processes, tree, with_threads
+from workspace_agent.checkpoint.unpack import unpack
+from workspace_agent.host import command, files
+from workspace_agent.model import layout
+from workspace_agent.model.jsontext import dumps, table
+from workspace_agent.model.problem import AgentError, Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from workspace_agent.checkpoint.artifact import Version
+    from workspace_agent.checkpoint.roots import Roots
+    from workspace_agent.checkpoint.tree import Task
+    from workspace_agent.host.safe_root import SafeRoot
+
+# How long a killed process may take to be gone.
+_DEATH = 10.0
+
+_SLICE = 0.005
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How *version*, in the open folder *folder*, is restored as children of process *agent*.
+
+    *stopped* hears of its first process before that runs; *roots* is where files outside the
+    volume belong.
+    """
+
+    criu: criu.Criu
+    version: Version
+    folder: SafeRoot
+    runtime: str
+    agent: int
+    timeout: float
+    stopped: Callable[[int], None]
+    roots: Callable[[], Roots]
+    threads: int = 8
+    tell: Callable[[str], None] = lambda _: None
+
+
+@dataclass
+class Restored:
+    """The workload's process, and how long each part took."""
+
+    pid: int = 0
+    secs: dict[str, float] = field(default_factory=dict)
+
+
+def restore(terms: Terms) -> Restored:
+    """Restore the tree and let it run; raises AgentError, and then nothing of it is left.
+
+    What was put into the layer is not forgotten yet: `undo` takes it back until `keep`.
+    """
+    clean(terms.runtime, terms.roots)  # after one that was killed
+    found, began = Restored(), time.monotonic()
+    wanted, since = terms.version.manifest["numbers"], ticks()
+    note = {"numbers": wanted, "since": since}
+    files.commit(f"{terms.runtime}/{layout.RESTORING}", dumps(note))
+    try:
+        _unpack(terms)
+        found.secs["carry"] = _since(began)
+        checking = _Checking(terms)
+        checking.start()
+        root = _run(terms)
+        tasks = _come(set(wanted), since)
+        found.secs["criu"] = _since(began) - found.secs["carry"]
+        checking.finish()
+        found.secs["digests"] = _since(began) - found.secs["criu"] - found.secs["carry"]
+        _compare(terms, root, tasks)
+        terms.stopped(root)
+        _wake(terms, tasks)
+        found.pid = root
+    except BaseException:
+        clean(terms.runtime, terms.roots)
+        raise
+    return found
+
+
+def clean(runtime: str, roots: Callable[[], Roots]) -> None:
+    """Take back all that a restore has done here, whoever it was and wherever it ended."""
+    note = table(files.read(f"{runtime}/{layout.RESTORING}"))
+    if note:
+        _kill(set(note["numbers"]), note["since"])
+    if files.exists(f"{runtime}/{layout.UNDO}"):
+        with roots() as found:
+            journal.undo(f"{runtime}/{layout.UNDO}", found)
+    files.remove(f"{runtime}/{layout.RESTORING}")
+
+
+def keep(runtime: str, roots: Callable[[], Roots]) -> None:
+    """Leave it there: the workload runs."""
+    files.remove(f"{runtime}/{layout.RESTORING}")
+    if files.exists(f"{runtime}/{layout.UNDO}"):
+        with roots() as found:
+            journal.commit(f"{runtime}/{layout.UNDO}", found)
+
+
+def occupied(version: Version) -> list[Task]:
+    """Return the processes here that have a number which the checkpoint needs."""
+    wanted = set(version.manifest["numbers"])
+    return [one for one in map(with_threads, processes()) if wanted & numbers([one])]
+
+
+def ticks() -> int:
+    """Return the time in which /proc says when a process started."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+
+
+def _come(wanted: set[int], since: int) -> list[Task]:
+    """Return what has come back: these numbers were free before.
+
+    It need not be one tree: a process whose session's leader is dead is PID 1's child now. One that
+    somebody came in with by exec has no parent here, and is not of it.
+    """
+    return [with_threads(one) for one in processes()
+            if one.pid in wanted and one.parent and one.started >= since
+            and one.state != ZOMBIE]  # fmt: skip
+
+
+def _kill(wanted: set[int], since: int) -> None:
+    """End what has taken one of these numbers *since* that time, in `ticks`.
+
+    A zombie is over: PID 1 takes it away when it has time to.
+    """
+
+    limit = time.monotonic() + _DEATH
+    while (rest := _come(wanted, since)) and time.monotonic() < limit:
+        for one in rest:
+            with suppress(OSError):
+                os.kill(one.pid, signal.SIGKILL)
+        time.sleep(_SLICE)  # they are PID 1's children, which reaps them
+
+
+class _Checking:
+    """Reads all of the version beside CRIU: it is verified, and CRIU finds it in memory."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._wrong: list[str] = []
+        self._thread = Thread(target=self._verify, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _verify(self) -> None:
+        terms = self._terms
+        try:
+            self._wrong = wrong(terms.version, terms.folder, terms.threads, artifact.IMAGES)
+        except Exception as error:
+            self._wrong = [str(error)]
+
+    def finish(self) -> None:
+        """Raise AgentError unless every byte is as it was written."""
+        self._thread.join()
+        if self._wrong:
+            raise AgentError(damaged(self._terms.version, self._wrong))
+
+
+def wrong(version: Version, folder: SafeRoot, threads: int, part: str = "") -> list[str]:
+    """Say which files in *folder* are not as they were written; with *part* only of those below it.
+
+    Raises OSError.
+    """
+    written = {name: Digest(one["size"], one["sha256"])
+               for name, one in version.manifest["files"].items()}  # fmt: skip
+    asked = {name: one for name, one in written.items() if name.startswith(part)}
+    others = (written.keys() - asked.keys()) | {artifact.MANIFEST, artifact.SIGNATURE}
+    return verify(f"/proc/self/fd/{folder.fd}", asked, threads, others)
+
+
+def damaged(version: Version, wrong: Sequence[str]) -> Problem:
+    """Say which files of a version are not as they were written."""
+    return Problem(
+        "checkpoint.damaged",
+        "a checkpoint is damaged, and was not used",
+        f"not as it was written: {', '.join(wrong[:5])}",
+        f"`workspace-agent artifacts prune --damaged`, or remove {version.where}",
+        version.where,
+    )
+
+
+def _unpack(terms: Terms) -> None:
+    """Put the files outside the volume where they were, before anybody looks for them."""
+    if found := wrong(terms.version, terms.folder, terms.threads, artifact.CARRIED):
+        raise AgentError(damaged(terms.version, found))
+    fd = terms.folder.open(artifact.CARRIED, os.O_RDONLY)
+    try:
+        with terms.roots() as roots:
+            unpack(fd, roots, f"{terms.runtime}/{layout.UNDO}", terms.tell)
+    finally:
+        os.close(fd)
+
+
+def _run(terms: Terms) -> int:
+    """Run CRIU, and return the first process, which is stopped as all are."""
+    pidfile = f"{terms.criu.work}/root.pid"
+    files.remove(pidfile)  # CRIU does not replace it, and says so at the very end
+    with ExitStack() as stack:
+        images = stack.enter_context(terms.folder.folder(artifact.IMAGES))
+        inherit = stdio.opened(terms.agent, terms.version.manifest["stdio"])
+        for fd in inherit:
+            stack.callback(os.close, fd)
+        done = command.run(
+            terms.criu.restore(pidfile, inherit), log=f"{terms.criu.work}/criu.out",
+            env={"PATH": os.defpath}, timeout=terms.timeout, tell=terms.tell,
+            cwd=f"/proc/{os.getpid()}/fd/{images.fd}", pass_fds=tuple(inherit),
+        )  # fmt: skip
+    if done.code:
+        raise AgentError(criu.failed("restore", f"{terms.criu.work}/{criu.RESTORE_LOG}", done.tail))
+    root = (files.read(pidfile) or b"").strip()
+    return int(root) if root.isdigit() else 0
+
+
+def _compare(terms: Terms, root: int, tasks: Sequence[Task]) -> None:
+    """Raise AgentError unless these *tasks* were frozen, and *root* is our agent's child."""
+    wanted = set(terms.version.manifest["numbers"])
+    zombies = {one.pid for one in tree(root)} - {one.pid for one in tasks}
+    here, first = numbers(tasks) | zombies, next((one for one in tasks if one.pid == root), None)
+    if first is None or root != terms.version.manifest["root"]:
+        why = f"process {terms.version.manifest['root']} did not come back"
+    elif here != wanted:
+        why = f"process numbers differ: {sorted(here ^ wanted)[:8]}"
+    elif first.parent != terms.agent:
+        why = f"its parent is {first.parent}, and not the agent"
+    else:
+        return
+    fix = "`workspace-agent artifacts show` has the details"
+    raise AgentError(Problem("checkpoint.not-restored", "the processes are not as they were", why,
+                             fix, terms.version.where))  # fmt: skip
+
+
+def _wake(terms: Terms, tasks: Sequence[Task]) -> None:
+    asleep = set(terms.version.manifest["asleep"])
+    for one in tasks:
+        if one.pid not in asleep:
+            with suppress(OSError):
+                os.kill(one.pid, signal.SIGCONT)
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 4)
