@@ -14,16 +14,13 @@ from dataclasses import dataclass
 
 from workspace_agent.checkpoint import parts
 from workspace_agent.host import files
-from workspace_agent.model import jsontext
+from workspace_agent.model import jsontext, layout
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import duration
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-# Under which names the workload hears of the folder; the second and third are Dynamo's.
-NAMES = ("WORKSPACE_CHECKPOINT_DIR", "SNAPSHOT_CONTROL_DIR", "DYN_SNAPSHOT_CONTROL_DIR")
 
 # Dynamo's names of files, too; it has none for a failure, and waits for ever.
 READY = ("ready-for-snapshot", "ready-for-checkpoint")
@@ -73,7 +70,7 @@ class Contract:
 
     def variables(self) -> dict[str, str]:
         """Return what the workload has to find in its environment; what the pod has set stays."""
-        return {name: self.environ.get(name) or self.control for name in NAMES}
+        return {name: self.environ.get(name) or self.control for name in layout.CONTROL_NAMES}
 
     def kinds(self) -> list[str]:
         """Return who takes part now, for the manifest: those restored have to answer again."""
