@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workspace_agent.checkpoint import criu, tree
 from workspace_agent.host import command, files
@@ -36,18 +36,17 @@ class Trip:
 
 def round_trip(tool: Criu, folder: str) -> Trip:
     """Dump and restore a process that waits, with its images in *folder*, and end it."""
+    tool = replace(tool, work=folder)
     child = _waiting()
-    done = None
     try:
-        done = _run(tool.dump(child, folder, leave_running=False), folder)
+        done = _run(tool.dump(child), folder)
     finally:
-        if done is None or done.code:
-            os.kill(child, 9)
+        os.kill(child, 9)
         os.waitpid(child, 0)
     if done.code:
         return Trip(False, False, _why(folder, "dump", done.tail), done.secs)
     pidfile = f"{folder}/probe.pid"
-    back = _run(tool.restore(folder, pidfile, {}, stopped=True), folder)
+    back = _run(tool.restore(pidfile, {}), folder)
     secs = done.secs + back.secs
     if back.code:
         return Trip(True, False, _why(folder, "restore", back.tail), secs)
@@ -102,7 +101,7 @@ def _waiting() -> int:
 
 def _run(argv: list[str], folder: str) -> command.Finished:
     log = f"{folder}/probe.log"
-    return command.run(argv, log=log, env=os.environ, timeout=_PATIENCE)
+    return command.run(argv, log=log, env=os.environ, timeout=_PATIENCE, cwd=folder)
 
 
 def _why(folder: str, verb: str, said: str) -> str:
