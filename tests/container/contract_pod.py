@@ -5,6 +5,7 @@ The workload is contract_workload.py beside this file; both lie on the volume.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +29,7 @@ def contract(**environ: str) -> Contract:
 
 def run(argv: list[str]) -> None:
     log = IMAGES / f"{argv[1]}.log"
-    if subprocess.run(argv, check=False).returncode:
+    if subprocess.run(argv, check=False, cwd=IMAGES).returncode:
         sys.exit(log.read_text()[-4000:] if log.exists() else "CRIU did not start")
 
 
@@ -56,7 +57,9 @@ def dump() -> None:
         time.sleep(0.01)
     kinds = pact.before(Attempt("the dump's", 0))
     record = {"kinds": kinds, "pid": root.pid, "then": identity.observe()}
-    run(Criu().dump(root.pid, str(IMAGES), leave_running=False))
+    run(Criu().dump(root.pid))
+    root.kill()
+    root.wait()
     (HERE / "record.json").write_text(json.dumps(record))
 
 
@@ -67,7 +70,8 @@ def restore(secs: float) -> None:
     pact = contract()
     told = identity.renewed(record["then"], nonce, 1, {"TOKEN": "new"})
     pact.renew(told)
-    run(Criu().restore(str(IMAGES), "/tmp/pid", {}))
+    run(Criu().restore("/tmp/pid", {}))
+    os.kill(int(Path("/tmp/pid").read_text()), signal.SIGCONT)
     problems = [one.why for one in Contract(**{**pact.__dict__, "timeout": secs}).restored(attempt)]
     print(json.dumps({
         "answered": pact.answered(attempt), "pid": int(Path("/tmp/pid").read_text()),

@@ -75,7 +75,7 @@ def tool() -> Criu:
 
 def run(verb: str, argv: list[str], images: Path) -> str:
     """Return why CRIU failed; "" when it did not."""
-    done = subprocess.run(argv, capture_output=True, text=True)
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=images)
     log = images / f"{verb}.log"
     said = causes(log.read_text(errors="replace")) if log.exists() else done.stderr.split("\n")
     return " | ".join(said)[-400:] or f"exit {done.returncode}" if done.returncode else ""
@@ -113,24 +113,31 @@ def zoo(name: str) -> dict[str, object]:
     seen = ticks(log)
     until(lambda: ticks(log) > seen, f"{name} ticks after the lint")
     into, criu = images(name), tool()
-    dump = run("dump", criu.dump(root, str(into), leave_running=False), into)
+    dump = run("dump", criu.dump(root), into)
     restore, goes_on = "", False
     if dump:
         seen = ticks(log)
         goes_on = bool(until(lambda: ticks(log) > seen, f"{name} ticks after a failed dump"))
     else:
-        until(lambda: is_gone(root), f"{name} is buried")
-        restore = run("restore", criu.restore(str(into), str(into / "pid"), {}), into)
+        frozen = tree.tree(root)
+        signal_all(frozen, signal.SIGKILL)
+        until(lambda: all(is_gone(one.pid) for one in frozen), f"{name} is buried")
+        restore = run("restore", criu.restore("pid", {}), into)
         if not restore:
+            signal_all(tree.tree(root), signal.SIGCONT)
             until(lambda: ticks(log) > seen, f"{name} ticks after the restore")
-    for one in (*before, *tree.tree(root)):
-        if tree.is_same(one):
-            os.kill(one.pid, signal.SIGKILL)
+    signal_all((*before, *tree.tree(root)), signal.SIGKILL)
     end(kept)
     return {
         "name": name, "dump": dump, "restore": restore, "goes_on": goes_on, "held": held,
         "findings": [{"stops": one.stops, **asdict(one.problem)} for one in found],
     }  # fmt: skip
+
+
+def signal_all(tasks, number: int) -> None:
+    for one in tasks:
+        if tree.is_same(one.pid, one.started):
+            os.kill(one.pid, number)
 
 
 def outside(name: str) -> tuple[list, int]:
@@ -173,7 +180,8 @@ def bake(name: str) -> dict[str, object]:
     above(BAKED)
     root, into = sleeper(), images(name)
     had = int(powers.status(root)["CapPrm"], 16)
-    why = run("dump", tool().dump(root, str(into), leave_running=False), into)
+    why = run("dump", tool().dump(root), into)
+    os.kill(root, signal.SIGKILL)
     return {"name": name, "had": had, "why": why}
 
 
@@ -189,16 +197,18 @@ def cell(*baked: str) -> dict[str, object]:
     rows = {
         "dump": (
             said["data"]["dump"],
-            run("dump", criu.dump(root, str(into), leave_running=True), into),
+            run("dump", criu.dump(root), into),
         )
     }
-    unhurt = tree.task(root).state == "S" and powers.status(root)["TracerPid"] == "0"
+    os.kill(root, signal.SIGCONT)
+    until(lambda: tree.task(root).state == "S", "it goes on")
+    unhurt = powers.status(root)["TracerPid"] == "0"
     os.kill(root, signal.SIGKILL)
     for name, had in zip(baked[::2], baked[1::2], strict=True):
         at = Path(shutil.copytree(VOLUME / f"images-{name}", f"/tmp/images-{name}"))
         predicted = said["data"]["restore"] and not powers.against_restore(may, int(had))
         pidfile = at / "probe.pid"
-        rows[name] = (predicted, run("restore", criu.restore(str(at), str(pidfile), {}), at))
+        rows[name] = (predicted, run("restore", criu.restore(str(pidfile), {}), at))
         if not rows[name][1]:
             os.kill(int(pidfile.read_text()), signal.SIGKILL)
             until(lambda at=pidfile: is_gone(int(at.read_text())), "what came back is buried")
