@@ -128,6 +128,17 @@ def test_a_restored_program_answers_with_the_nonce_of_that_restore(pair: Pair) -
     assert ["restore-complete"] == [p.name for p in pair.control.glob("*-complete")]
 
 
+def test_a_restored_program_goes_through_the_next_checkpoint_and_restore(pair: Pair) -> None:
+    pid = pair.program().pid
+    for generation in (1, 2):
+        kinds = tuple(pair.contract.before(Attempt(f"a{generation}", generation - 1)))
+        pair.contract.renew({"generation": generation, "seed": generation})
+        assert [] == pair.contract.restored(Attempt(f"b{generation}", generation, kinds))
+
+    assert [f"after 1 generation {n}" for n in (1, 2)] == pair.said(pid)[2::5]
+    assert [f"restored seed {n}" for n in (1, 2)] == pair.said(pid)[3::5]
+
+
 def test_without_the_library_nobody_has_answered(pair: Pair) -> None:
     assert not pair.contract.answered(Attempt("n", 1, ("http", "hook/a")))
 
@@ -302,6 +313,46 @@ def test_the_next_attempt_ends_one_that_nobody_ended(pair: Pair) -> None:
     assert ["before.d/a", "after.d/a failed", "before.d/a"] == pair.calls
     pair.contract.resumed(ATTEMPT, None)  # it is not open any more
     assert 3 == len(pair.calls)
+
+
+def test_what_one_process_has_told_another_does_not_tell_again(pair: Pair) -> None:
+    for name in ("after.d/a", "after.d/b"):
+        pair.log_hook(name, '[ "${0##*/}" = b ] || kill -9 $PPID')  # a: the one that tells
+    pair.contract.before(ATTEMPT)
+    if (teller := os.fork()) == 0:
+        pair.contract.resumed(ATTEMPT, None)
+        os._exit(0)
+
+    assert signal.SIGKILL == os.WTERMSIG(os.waitpid(teller, 0)[1])
+    pair.contract.resumed(ATTEMPT, FAILED)
+    assert ["after.d/a complete", "after.d/b failed"] == pair.calls
+
+
+def test_a_workload_that_is_ready_stays_so_after_an_attempt_that_nobody_ended(pair: Pair) -> None:
+    pair.log_hook("before.d/a")
+    pid = pair.program("ready").pid
+    pair.contract.before(ATTEMPT, wait_ready=True)
+    pair.contract.before(Attempt("n2", 0), wait_ready=True)
+    pair.contract.resumed(Attempt("n2", 0), None)
+
+    wait_until(lambda: "result complete" in pair.said(pid), "the result")
+
+
+def test_one_that_ended_leaves_nothing_for_the_next(pair: Pair) -> None:
+    pair.log_hook("before.d/a")
+    pair.contract.before(ATTEMPT)
+    pair.contract.resumed(ATTEMPT, None)
+
+    assert ["snapshot-complete"] == [path.name for path in pair.control.iterdir()]
+
+
+def test_only_programs_that_are_not_hidden_are_hooks(pair: Pair) -> None:
+    for name in ("before.d/.a.swp", "before.d/README"):
+        pair.log_hook(name)
+    (pair.folder / "hooks/before.d/README").chmod(0o644)
+    (pair.folder / "hooks/before.d/folder").mkdir()
+
+    assert [] == pair.contract.before(ATTEMPT)
 
 
 def test_a_restore_runs_the_hooks_of_those_that_the_checkpoint_asked(pair: Pair) -> None:

@@ -160,11 +160,12 @@ class Contract:
         return problems
 
     def _end_last(self) -> None:
-        """Tell those whom an attempt has asked that nobody ended; remove what it said."""
-        last, _ = self._noted()
-        if last:
-            problem = Problem("checkpoint.cut-off", "the checkpoint was cut off")
-            self.resumed(Attempt(last, 0), problem)
+        """Tell those whom an attempt has asked that nobody ended, and remove old results.
+
+        A workload that said it is ready is so still.
+        """
+        last, kinds = self._noted()
+        self._tell(Attempt(last, 0), FAILED, kinds)
         for name in (COMPLETE, FAILED, RESTORED):
             files.remove(f"{self.control}/{name}")
 
