@@ -291,6 +291,13 @@ def pod(image: str) -> Iterator[Pods]:
         yield started
 
 
+@pytest.fixture
+def placeholder_pod(placeholder_image: str) -> Iterator[Pods]:
+    """Starts containers of the placeholder image."""
+    with pods(placeholder_image) as started:
+        yield started
+
+
 @pytest.fixture(scope="module")
 def shared_pod(image: str) -> Iterator[Pods]:
     """The same for containers that all tests of a module look into."""

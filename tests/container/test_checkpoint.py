@@ -1,0 +1,221 @@
+"""A fresh container goes on with the processes of the last one: with the least privileges."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from checkpoint_tools import LEAST, command, ledger, more, of, starts, ticks, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.container
+
+
+@pytest.fixture
+def pod(placeholder_pod: Callable) -> Callable:
+    """Starts containers that may freeze: `pod("plain", volume)`."""
+
+    def start(name: str | tuple[str, ...], volume: Path, *options: str, **more: object):
+        words = command(name) if isinstance(name, str) else name
+        return placeholder_pod(*words, volume=volume, options=(*LEAST, *options), **more)
+
+    return start
+
+
+def goes_on(first, second) -> None:
+    """Assert that the log of both is one: no gap, no repeat, all well, one memory."""
+    said = [*ticks(first), *ticks(second)]
+    assert [n for n, _, _ in said] == list(range(1, len(said) + 1))
+    assert {verdict for _, verdict, _ in said} == {"ok"}
+    assert len({token for _, _, token in said}) == 1
+
+
+def test_a_pod_that_is_stopped_goes_on_in_the_next_one(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume)
+    more(first, until)
+    assert first.stop() == 143  # not 0: what goes on elsewhere is not done
+    second = pod("plain", volume)
+    more(second, until)
+
+    goes_on(first, second)
+    assert len(starts(volume)) == 1
+    number = of(volume, "root")
+    assert number >= 1000 and second.text("cat", f"/proc/{number}/stat").split()[3] == "1"
+    restored = json.loads(second.text("cat", "/run/workspace-agent/restored.json"))
+    assert restored["pid"] == number and restored["generation"] == 1
+    done = [one["state"] for one in ledger(volume) if one["what"] == "restore"]
+    assert done == ["claimed", "done"]
+
+
+def test_three_generations_keep_their_numbers_and_the_end_is_the_workloads_own(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    lives = []
+    for _ in range(3):
+        lives.append(pod("plain", volume, env={"ENDS_AT": "150"}))
+        more(lives[-1], until)
+        assert lives[-1].stop() == 143
+    last = pod("plain", volume, env={"ENDS_AT": "150"})
+
+    assert last.wait() == 9
+    said = [one for life in (*lives, last) for one in ticks(life)]
+    assert [n for n, _, _ in said] == list(range(1, 151))
+    assert len(starts(volume)) == 1
+    again = pod("plain", volume)  # it has ended: the next one is a new one
+    more(again, until)
+    assert len(starts(volume)) == 2
+
+
+def test_a_workload_that_is_killed_is_told_as_such(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume)
+    more(first, until)
+    first.stop()
+    second = pod("plain", volume)
+    more(second, until)
+    second.text("kill", "-9", str(of(volume, "root")))
+
+    assert second.wait() == 137
+
+
+def test_a_tree_comes_back_whole_at_its_own_numbers(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("tree", volume)
+    more(first, until)
+    before = of_workload(first)
+    first.stop()
+    second = pod("tree", volume)
+    more(second, until)
+
+    goes_on(first, second)
+    assert len(starts(volume)) == 1
+    assert len(before) == 7 and of_workload(second) == before
+    size = (volume / "daemon").stat().st_size
+    until(lambda: (volume / "daemon").stat().st_size > size, "the daemon goes on, too")
+
+
+def of_workload(pod) -> dict[str, str]:
+    """Return state and name of each process of the workload, by its number."""
+    rows = (row.split() for row in pod.text("ps", "-e", "-o", "pid=,stat=,args=").splitlines())
+    return {pid: f"{stat[0] == 'Z'} {words[0]}" for pid, stat, *words in rows
+            if any("lives.py" in word for word in words) or words[0] in ("cat", "[python3]")
+            if pid != "1"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["outside", "pool", "memory"])
+def test_what_it_holds_goes_with_it(
+    name: str, pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod(name, volume)
+    more(first, until, 25)
+    first.stop()
+    second = pod(name, volume)
+    more(second, until, 25)
+
+    goes_on(first, second)
+    assert len(starts(volume)) == 1
+    if name == "outside":
+        assert second.text("python3", "-c", "import sys; sys.path[0] = '/opt';"
+                           "import late; print(late.VALUE)") == "42\n"  # fmt: skip
+
+
+def test_a_server_goes_on_and_clients_come_again(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    first = pod("server", volume, env={"PORT": str(port)})
+    more(first, until)
+    open_client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    assert _asked(open_client) == b"1"
+    assert _asked(open_client) == b"2"
+    first.stop()  # with that client's connection open
+    second = pod("server", volume, env={"PORT": str(port)})
+    more(second, until)
+
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
+        assert _asked(client) == b"3"
+    open_client.close()
+    second.stop()
+    with closing(socket.create_server(("127.0.0.1", port))):
+        third = pod("server", volume, env={"PORT": str(port)})
+        until(lambda: "Address already in use" in third.err, "it says what is in the way")
+    assert len(versions(volume)) == 2  # the checkpoint stays for a machine that fits
+
+
+def _asked(client: http.client.HTTPConnection) -> bytes:
+    client.request("GET", "/")
+    return client.getresponse().read()
+
+
+def test_a_checkpoint_by_hand_leaves_the_workload_running(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume)
+    more(first, until)
+    said = json.loads(first.text("workspace-agent", "--json", "checkpoint", "--leave-running"))
+    more(first, until)
+    first.text("sh", "-c", "kill -9 $(cat /proc/1/task/1/children)")  # everything but the agent
+    assert first.wait() == 137
+    second = pod("plain", volume)
+    more(second, until)
+
+    assert said["data"]["version"] == versions(volume)[-1].name
+    assert len(starts(volume)) == 1
+    assert {verdict for _, verdict, _ in ticks(second)} == {"ok"}
+
+
+def test_a_placeholder_waits_and_then_is_the_workload(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume)
+    more(first, until)
+    waiting = pod(("workspace-agent", "placeholder", "--", *command("plain")), volume)
+    waiting.until("pgrep", "-f", "workspace_agent placeholder")
+    first.text("workspace-agent", "checkpoint")
+    more(waiting, until)
+
+    goes_on(first, waiting)
+    assert waiting.stop() == 143  # and is frozen in its turn
+    third = pod("plain", volume)
+    more(third, until)
+    assert len(starts(volume)) == 1
+
+
+def test_a_node_agent_restores_in_a_container_without_any_right(
+    pod: Callable, placeholder_pod: Callable, volume: Path, until: Callable, enter: Callable,
+    podman: Callable,
+) -> None:  # fmt: skip
+    first = pod("plain", volume)
+    more(first, until)
+    first.stop()
+    repository = Path(__file__).parents[2]
+    waiting = placeholder_pod(
+        "workspace-agent", "placeholder", "--artifact", "none", "--", *command("plain"),
+        volume=volume, options=LEAST[2:],
+    )  # fmt: skip
+    waiting.until("pgrep", "-f", "workspace_agent placeholder")
+    number = podman("inspect", "--format", "{{.State.Pid}}", waiting.name).stdout.decode()
+    done = enter(sys.executable, "-c", "import sys; sys.path[:0] = [sys.argv.pop(1)];"
+                 "from workspace_agent.cli.main import entry; entry()",
+                 str(repository), "nsrestore", "--pid", number.strip())  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    more(waiting, until)
+    goes_on(first, waiting)
