@@ -16,12 +16,16 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 
 sys.path.insert(0, "/opt/workspace-agent")
 
-from workspace_agent.checkpoint import carried, journal
+from workspace_agent.app import carrying
+from workspace_agent.app.session import find
+from workspace_agent.checkpoint import artifact, carried, journal
+from workspace_agent.checkpoint import dump as dumping
+from workspace_agent.checkpoint import restore as restoring
 from workspace_agent.checkpoint.criu import Criu
-from workspace_agent.checkpoint.digests import Follower, verify
 from workspace_agent.checkpoint.roots import Roots
 from workspace_agent.checkpoint.unpack import unpack
 
@@ -59,7 +63,13 @@ except ImportError:
 open(sys.argv[2], "w").close()
 while True: time.sleep(0.02)
 """
-criu = Criu()
+WORKLOAD = "0123456789abcdef"
+NOBODY = SimpleNamespace(before=lambda *_, **__: [], resumed=lambda *_: [])
+criu, facts = Criu(work="/run"), find({}).open(strict=False).facts
+
+
+def roots() -> Roots:
+    return carrying.roots(facts)
 
 
 def read(path: str) -> str:
@@ -73,8 +83,9 @@ def timed(act: Callable[..., object], *words: object) -> float:
     return time.perf_counter() - began
 
 
-def run(argv: list[str]) -> None:
-    done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+def run(argv: list[str], where: str = "/") -> None:
+    quiet = subprocess.DEVNULL
+    done = subprocess.run(argv, cwd=where, stdout=quiet, stderr=quiet, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(argv)}: exit {done.returncode}")
 
@@ -112,31 +123,50 @@ def fresh(name: str) -> str:
 
 
 def bare_dump(pid: int, folder: str) -> None:
-    run(criu.dump(pid, folder, leave_running=True))
-
-
-def our_dump(pid: int, folder: str) -> dict:
-    follower = Follower(folder)
-    run([*criu.dump(pid, folder, leave_running=False), "--leave-stopped"])
-    found = follower.finish()
+    run(criu.dump(pid), folder)
     os.kill(pid, signal.SIGCONT)
-    return found
 
 
-def bare_restore(folder: str) -> None:
+def our_dump(pid: int) -> str:
+    """Make a version as the verb does, and return its name."""
+
+    def listed() -> tuple[list[str], list[str]]:
+        found = carrying.listed(facts)
+        return found.paths, found.deleted
+
+    with artifact.shelf("/workspace", WORKLOAD, make=True) as shelf:
+        made = dumping.make(dumping.Terms(
+            criu=criu, shelf=shelf, contract=NOBODY, runtime=facts.runtime, root=pid,
+            agent=os.getpid(), generation=0, facts=lambda _: {}, listed=listed, roots=roots,
+            trial=lambda *_: "waived", about={}, timeout=600.0, published=lambda _: None,
+            leave_running=True,
+        ))  # fmt: skip
+        for one in shelf.names():
+            if one != made.name:
+                shelf.remove(one)
+    return made.name
+
+
+def bare_restore(folder: str) -> int:
     with suppress(FileNotFoundError):
         os.unlink(PIDFILE)
-    run([*criu.restore(folder, PIDFILE, {}, stopped=True), "--work-dir", "/run"])
+    run(criu.restore(PIDFILE, {}), folder)
+    pid = int(read(PIDFILE))
+    os.kill(pid, signal.SIGCONT)
+    return pid
 
 
-def our_restore(folder: str, expected: dict) -> None:
-    wrong: list[str] = []
-    reading = threading.Thread(target=lambda: wrong.extend(verify(folder, expected)))
-    reading.start()
-    bare_restore(folder)
-    reading.join()
-    if wrong:
-        sys.exit(str(wrong))
+def our_restore(name: str) -> int:
+    with (
+        artifact.shelf("/workspace", WORKLOAD) as shelf,
+        shelf.top.folder(f"versions/{name}") as folder,
+    ):
+        version = shelf.read(name)
+        restored = restoring.restore(restoring.Terms(
+            criu, version, folder, facts.runtime, os.getpid(), 600.0, lambda _: None, roots,
+        ))  # fmt: skip
+        restoring.keep(facts.runtime, roots)
+    return restored.pid
 
 
 def settle() -> None:
@@ -168,32 +198,36 @@ def dump(rounds: int, size: int) -> dict[str, float]:
         settle()
         bare = frozen(bare_dump, pid, fresh("bare"))
         settle()
-        ours = frozen(our_dump, pid, fresh("ours"))
+        ours = frozen(our_dump, pid)
         rows.append((*bare, *ours, ours[0] / bare[0]))
     end(pid)
     return medians(rows, "bare", "bare frozen", "ours", "ours frozen", "ratio")
 
 
-def dumped(script: str, size: int = 0) -> tuple[str, dict, float]:
+def dumped(script: str, size: int = 0) -> tuple[str, float]:
+    """Return the version of a workload that is gone, and how long its start took."""
     began = time.perf_counter()
     pid = start(script, size)
     took = time.perf_counter() - began
-    folder = fresh("kept")
-    found = our_dump(pid, folder)
+    name = our_dump(pid)
     end(pid)
-    return folder, found, took
+    return name, took
 
 
 def restore(rounds: int, size: int, before: Callable[[], None] = settle) -> dict[str, float]:
-    folder, expected, _ = dumped(HOLDER, size)
+    name, _ = dumped(HOLDER, size)
+    folder = f"/workspace/.workspace-agent/checkpoints/{WORKLOAD}/versions/{name}/criu"
+    acts = [("bare", bare_restore, folder), ("ours", our_restore, name)]
     rows = []
-    for turn in range(rounds):
+    for _ in range(rounds):
         took = {}
-        for name in ("bare", "ours") if turn % 2 else ("ours", "bare"):
+        for which, act, what in acts:
             before()
-            act = (bare_restore, folder) if name == "bare" else (our_restore, folder, expected)
-            took[name] = timed(*act)
-            end(int(read(PIDFILE)))
+            began = time.perf_counter()
+            pid = act(what)
+            took[which] = time.perf_counter() - began
+            end(pid)
+        acts.reverse()
         rows.append((took["bare"], took["ours"], took["ours"] / took["bare"]))
     return medians(rows, "bare", "ours", "ratio")
 
@@ -205,11 +239,13 @@ def cold(rounds: int, size: int) -> dict[str, float]:
 def model(rounds: int, _: int) -> dict[str, float]:
     rows = []
     for _ in range(rounds):
-        folder, expected, began = dumped(MODEL)
+        name, cold_start = dumped(MODEL)
         settle()
-        ours = timed(our_restore, folder, expected)
-        end(int(read(PIDFILE)))
-        rows.append((began, ours, began / ours))
+        began = time.perf_counter()
+        pid = our_restore(name)
+        ours = time.perf_counter() - began
+        end(pid)
+        rows.append((cold_start, ours, cold_start / ours))
     return medians(rows, "cold", "ours", "ratio")
 
 

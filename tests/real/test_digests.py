@@ -150,6 +150,7 @@ def test_a_file_that_became_shorter_while_it_was_followed_is_an_error(folder: Pa
 
     with pytest.raises(OSError, match=r"carried\.tar became shorter"):
         follower.finish()
+    follower.stop()  # as whoever fails does
 
 
 def test_a_follower_that_is_stopped_leaves_nothing_open(folder: Path) -> None:

@@ -66,20 +66,20 @@ class Follower:
 
         Raises OSError, also for anything that is not a regular file.
         """
-        try:
-            self._end()
-            return self._finished(threads)
-        finally:
-            os.close(self._root.fd)
-
-    def stop(self) -> None:
-        """Let go, without a result."""
-        self._end()
-        os.close(self._root.fd)
-
-    def _end(self) -> None:
         self._ended.set()
         self._thread.join()
+        try:
+            return self._finished(threads)
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Let go; a second time is no time."""
+        self._ended.set()
+        self._thread.join()
+        if self._root.fd >= 0:
+            os.close(self._root.fd)
+        self._root.fd = -1
 
     def _finished(self, threads: int) -> dict[str, Digest]:
         sizes = dict(_files(self._root))
