@@ -143,6 +143,7 @@ def test_the_codes_of_the_root_help_are_those_of_the_page(code: str) -> None:
 _NO_FILES = {
     "CONTROL_NAMES",
     "ENVIRONMENTS",
+    "KERNELS",
     "RUNTIME",
     "STATE",
     "TERMINATION_LOG_BYTES",

@@ -9,9 +9,7 @@ import marshal
 import os
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from workspace_agent.app.survey import KERNELS, passed_over
 from workspace_agent.checkpoint.roots import Roots
 from workspace_agent.host import files, mounts
 from workspace_agent.host.safe_root import SafeRoot
@@ -20,6 +18,7 @@ from workspace_agent.watch import layer as layers
 from workspace_agent.watch.layer import NO_PRUNE, Layer
 from workspace_agent.watch.scan import Scan
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -77,7 +76,7 @@ def roots(facts: Facts) -> Roots:
 
 def points(facts: Facts, found: Mapping[str, tuple[str, str, bool]]) -> list[str]:
     """Return the mounts that end with the container, as paths below the root."""
-    system = tuple(f"{one}/" for one in (*KERNELS, facts.volume.path, facts.runtime)
+    system = tuple(f"{one}/" for one in (*layout.KERNELS, facts.volume.path, facts.runtime)
                    if one not in ("", "/", "/run"))  # fmt: skip
     return sorted(
         point[1:] for point, (kind, _, is_read_only) in found.items()
@@ -105,6 +104,8 @@ def names(facts: Facts) -> bytes:
 
 def _passed(facts: Facts, found: Mapping[str, tuple[str, str, bool]]) -> frozenset[str]:
     """Return what is not looked at; /run is, where it is of the layer."""
+    from workspace_agent.app.survey import passed_over  # a restore needs none of it
+
     passed = passed_over(facts, found) - ({"/run"} - found.keys())
     return frozenset({*passed, *_OF_KERNEL})
 

@@ -8,7 +8,6 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from workspace_agent.app import plans, rescues
 from workspace_agent.checkpoint import artifact, criu, machine, powers
@@ -21,6 +20,7 @@ from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.supervise import numbers
 from workspace_agent.watch.layer import mountinfo, probe, root_mount
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any

@@ -119,7 +119,8 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
     was_early, teller.mute = answered, answered
     answer(report, recipe)
     if was_early:
-        _publish(boot, opening, report, recipe)
+        is_news = not performance.restored or report.problems
+        _publish(boot, opening, report, recipe, is_news=bool(is_news))
     os.nice(10)  # the workload runs already
     if opening.trouble is None and homes.settle(opening, image):
         # Not before: on the fast path nobody would make what is missing.
@@ -159,12 +160,14 @@ def _held(opening: Opening) -> int:
         return -1
 
 
-def _publish(boot: Boot, opening: Opening, report: Report, recipe: Recipe) -> None:
+def _publish(
+    boot: Boot, opening: Opening, report: Report, recipe: Recipe, *, is_news: bool = True
+) -> None:
     """Say on every surface how the boot went."""
     records.write(opening.facts, opening.profile, report, recipe)
     if opening.trouble is None:
         records.keep(opening.facts, opening.profile, report)
-    for line in announcement(boot.environ, report, monotonic() - boot.began):
+    for line in announcement(boot.environ, report, monotonic() - boot.began) if is_news else ():
         boot.say(line)
 
 

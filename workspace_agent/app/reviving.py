@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app import carrying
 from workspace_agent.checkpoint import identity, machine, powers, restore
@@ -21,8 +20,10 @@ from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import counted, duration, size
 from workspace_agent.supervise import numbers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from workspace_agent.app.checkpoints import Bench
     from workspace_agent.app.facts import Facts
@@ -151,8 +152,10 @@ class Revive:
                 bench.tool_for(version), version, folder, runtime, self.agent,
                 bench.profile.checkpoint.timeout, renew, roots, tell=tell,
             )  # fmt: skip
+            # Before: CRIU gives numbers without moving the cursor, and those who pass theirs by
+            # must not stand on one at that moment.
+            numbers.reach(max(version.manifest["numbers"]))
             found = restore.restore(terms)
-        numbers.reach(max(version.manifest["numbers"]))
         try:
             problems = contract.restored(attempt)
             library = any(one.startswith("library/") for one in attempt.kinds)

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from workspace_agent.model.atrisk import Entry
     from workspace_agent.watch.layer import Layer
 
-# A runtime makes these where the image has no volume's parent; and this is nobody's file.
-KERNELS = ("/proc", "/sys", "/dev", "/run")
-
 _EMPTY_DIR = "kubernetes.io~empty-dir"
 
 
@@ -86,7 +83,7 @@ def passed_over(facts: Facts, points: Mapping[str, tuple[str, str, bool]]) -> se
     own = {
         facts.runtime, facts.root, layout.ENVIRONMENTS, os.path.dirname(layout.BEGAN),
         layout.began(facts.uid), f"/var/tmp/workspace-env-{facts.uid}", facts.volume.path,
-        *KERNELS,
+        *layout.KERNELS,
     }  # fmt: skip
     return {one for one in {*points, *own} if one and one != "/"}
 
@@ -117,7 +114,11 @@ def volatile(here: Ground) -> list[dict[str, object]]:
     empty = empty_dirs(layers.mountinfo())
     for point, (kind, _, is_read_only) in here.mounts.items():
         ends = kind == "tmpfs" or point in empty
-        if is_read_only or not ends or f"{point}/".startswith(tuple(f"{one}/" for one in KERNELS)):
+        if (
+            is_read_only
+            or not ends
+            or f"{point}/".startswith(tuple(f"{one}/" for one in layout.KERNELS))
+        ):
             continue
         try:
             if stat.S_ISDIR(os.stat(point).st_mode):

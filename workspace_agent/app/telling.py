@@ -58,7 +58,10 @@ def announcement(environ: Mapping[str, str], report: Report, secs: float) -> lis
     for problem in report.problems:
         lines += problem.lines("degraded")
     if not environ.get("WORKSPACE_AGENT_QUIET") or report.problems:
-        lines.append(f"workspace ready in {duration(secs)} ({counts(report)})")
+        goes_on = [row.why for row in report.rows if row.name == "checkpoint.restore"
+                   and row.status is Status.CHANGED]  # fmt: skip
+        ready = f"workspace ready in {duration(secs)} ({counts(report)})"
+        lines.append("; ".join([ready, *goes_on]))
     return lines
 
 

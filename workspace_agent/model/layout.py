@@ -24,6 +24,9 @@ BEGAN = "/etc/workspace-agent/began"
 # Beside the agent itself: the names of all files of the image, by folder.
 IMAGE_FILES = "image-files"
 
+# The kernel's, and what is of this boot alone: nobody's files.
+KERNELS = ("/proc", "/sys", "/dev", "/run")
+
 # On the volume; 0700, since reports name the user's files.
 STATE = ".workspace-agent"
 
