@@ -20,7 +20,7 @@ from workspace_agent.checkpoint.lint import Finding, findings
 from workspace_agent.checkpoint.powers import against_dump
 from workspace_agent.checkpoint.tree import tree
 from workspace_agent.host import files
-from workspace_agent.host.guarded import guarded
+from workspace_agent.host.guarded import Guardian
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.model.problem import AgentError, Problem
@@ -115,7 +115,9 @@ def checkpoint(session: Session, wish: Wish, tell: Callable[[str], None]) -> Tol
     """Make a checkpoint; raises AgentError where there is none, and the workload runs on."""
     workload = found(session)
     with _alone(workload.bench.facts.runtime):
-        answer = guarded(partial(_answer, workload, wish, tell), partial(_undo, workload))
+        watch = _Stillness(workload.bench)
+        guardian = Guardian(partial(_undo, workload), watch.is_stuck)
+        answer = guardian.run(partial(_answer, workload, wish, tell))
     if answer is None:
         raise AgentError(_DIED)
     said = table(answer)
@@ -251,14 +253,37 @@ def _undo(workload: Workload) -> None:
     note = freezing.read(runtime)
     if note is None:
         return
-    files.remove(f"{runtime}/{layout.FROZEN}")
+    if note.is_there():  # else it is in the checkpoint, and PID 1 has to know
+        files.remove(f"{runtime}/{layout.FROZEN}")
     note.wake()
-    if note.nonce:
-        workload.bench.contract().resumed(Attempt(note.nonce, note.generation), _DIED)
+    workload.bench.contract().resumed(Attempt(note.nonce, note.generation), _DIED)
+    freezing.forget(runtime)
+    # Last: the volume may be what killed it.
     with suppress(AgentError), workload.bench.shelf() as shelf:
         shelf.discard(note.version)
         _note(shelf, what="dump", state="failed", why=_DIED.why)
-    freezing.forget(runtime)
+
+
+class _Stillness:
+    """Whether a checkpoint hangs while the workload is stopped for it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._runtime, self._patience = bench.facts.runtime, bench.profile.volume.deadline
+        self._since, self._moved = time.monotonic(), -1
+
+    def is_stuck(self, worker: int) -> bool:
+        """Say whether nothing has moved for as long as a volume may be silent."""
+        note = freezing.read(self._runtime)
+        moved = sum(map(_io, [one.pid for one in tree(worker)]))
+        if note is None or not note.is_stopped() or moved != self._moved:
+            self._since, self._moved = time.monotonic(), moved
+        return time.monotonic() - self._since > self._patience
+
+
+def _io(pid: int) -> int:
+    """Return how many bytes a process has read and written, and what it holds in memory."""
+    words = (files.read(f"/proc/{pid}/io") or b"").split()
+    return sum(int(word) for word in words[1:8:2])
 
 
 def _note(shelf: Shelf, **what: object) -> None:

@@ -150,7 +150,8 @@ class Revive:
         with shelf.top.folder(f"versions/{version.name}") as folder:
             terms = restore.Terms(
                 bench.tool_for(version), version, folder, runtime, self.agent,
-                bench.profile.checkpoint.timeout, renew, roots, tell=tell,
+                bench.profile.checkpoint.timeout, bench.profile.volume.deadline, renew, roots,
+                tell=tell,
             )  # fmt: skip
             # Before: CRIU gives numbers without moving the cursor, and those who pass theirs by
             # must not stand on one at that moment.

@@ -14,7 +14,7 @@ from workspace_agent.app.reviving import Revive
 from workspace_agent.app.session import Session, Told, running
 from workspace_agent.checkpoint import artifact
 from workspace_agent.host import files
-from workspace_agent.host.guarded import guarded
+from workspace_agent.host.guarded import Guardian
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.model.outcome import Skip
@@ -56,7 +56,7 @@ def restore(session: Session, which: str, dry_run: bool, tell: Callable[[str], N
 
 def _guarded(step: Revive, tell: Callable[[str], None]) -> bytes | None:
     undo = partial(reviving.clean, step.bench.facts)
-    return guarded(partial(_answer, step, tell), undo, adopt=False)
+    return Guardian(undo, adopt=False).run(partial(_answer, step, tell))
 
 
 def _answer(step: Revive, tell: Callable[[str], None]) -> bytes:

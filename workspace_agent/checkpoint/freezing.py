@@ -11,7 +11,7 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 
-from workspace_agent.checkpoint.tree import STOPPED, ZOMBIE, is_same, tree
+from workspace_agent.checkpoint.tree import STOPPED, TRACED, ZOMBIE, is_same, task, tree
 from workspace_agent.host import files
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps, table
@@ -42,6 +42,15 @@ class Note:
         """Say so; raises OSError."""
         files.commit(f"{runtime}/{layout.FREEZING}", dumps(self.__dict__) + "\n", 0o600)
 
+    def is_there(self) -> bool:
+        """Say whether the tree is still there."""
+        return is_same(self.root, self.started)
+
+    def is_stopped(self) -> bool:
+        """Say whether its first process is stopped, by us or by CRIU."""
+        now = task(self.root)
+        return now is not None and now.state in (STOPPED, TRACED) and self.root not in self.asleep
+
     def wake(self) -> None:
         """Let the tree go on, all but those that were stopped before."""
         self._send(signal.SIGCONT, lambda one: one.state == STOPPED and one.pid not in self.asleep)
@@ -51,7 +60,7 @@ class Note:
         self._send(signal.SIGKILL, lambda one: one.state != ZOMBIE)
 
     def _send(self, number: int, to: Callable[[Task], bool]) -> None:
-        for one in tree(self.root) if is_same(self.root, self.started) else ():
+        for one in tree(self.root) if self.is_there() else ():
             if to(one):
                 with suppress(OSError):
                     os.kill(one.pid, number)

@@ -35,13 +35,16 @@ _DEATH = 10.0
 
 _SLICE = 0.005
 
+# PID 1 hears so often that something moves; to ask for that moves some bytes, too.
+_PULSE, _LEAST = 0.25, 4096
+
 
 @dataclass(frozen=True)
 class Terms:
     """How *version*, in the open folder *folder*, is restored as children of process *agent*.
 
-    *stopped* hears of its first process before that runs; *roots* is where files outside the
-    volume belong.
+    It fails when nothing moves for *patience* seconds. *stopped* hears of its first process before
+    that runs; *roots* is where files outside the volume belong.
     """
 
     criu: criu.Criu
@@ -50,6 +53,7 @@ class Terms:
     runtime: str
     agent: int
     timeout: float
+    patience: float
     stopped: Callable[[int], None]
     roots: Callable[[], Roots]
     threads: int = 8
@@ -77,8 +81,7 @@ def restore(terms: Terms) -> Restored:
     try:
         _unpack(terms)
         found.secs["carry"] = _since(began)
-        checking = _Checking(terms)
-        checking.start()
+        checking = _Checking(terms, artifact.IMAGES)
         root = _run(terms)
         tasks = _come(set(wanted), since)
         found.secs["criu"] = _since(began) - found.secs["carry"]
@@ -149,27 +152,32 @@ def _kill(wanted: set[int], since: int) -> None:
         time.sleep(_SLICE)  # they are PID 1's children, which reaps them
 
 
-class _Checking:
-    """Reads all of the version beside CRIU: it is verified, and CRIU finds it in memory."""
+class _Checking(Thread):
+    """Reads a part of the version beside CRIU: it is verified, and CRIU finds it in memory."""
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
+    def __init__(self, terms: Terms, part: str) -> None:
+        super().__init__(daemon=True)
+        self._terms, self._part = terms, part
         self._wrong: list[str] = []
-        self._thread = Thread(target=self._verify, daemon=True)
+        self.start()
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def _verify(self) -> None:
+    def run(self) -> None:
+        """Read it all."""
         terms = self._terms
         try:
-            self._wrong = wrong(terms.version, terms.folder, terms.threads, artifact.IMAGES)
+            self._wrong = wrong(terms.version, terms.folder, terms.threads, self._part)
         except Exception as error:
             self._wrong = [str(error)]
 
     def finish(self) -> None:
         """Raise AgentError unless every byte is as it was written."""
-        self._thread.join()
+        read = 0
+        while self.is_alive():
+            self.join(_PULSE)
+            now = int((files.read("/proc/self/io") or b"rchar: 0").split()[1])
+            if now - read > _LEAST:  # else PID 1 shall think that the volume hangs
+                self._terms.tell("the checkpoint is read")
+            read = now
         if self._wrong:
             raise AgentError(damaged(self._terms.version, self._wrong))
 
@@ -199,8 +207,7 @@ def damaged(version: Version, wrong: Sequence[str]) -> Problem:
 
 def _unpack(terms: Terms) -> None:
     """Put the files outside the volume where they were, before anybody looks for them."""
-    if found := wrong(terms.version, terms.folder, terms.threads, artifact.CARRIED):
-        raise AgentError(damaged(terms.version, found))
+    _Checking(terms, artifact.CARRIED).finish()
     fd = terms.folder.open(artifact.CARRIED, os.O_RDONLY)
     try:
         with terms.roots() as roots:
@@ -221,6 +228,7 @@ def _run(terms: Terms) -> int:
         done = command.run(
             terms.criu.restore(pidfile, inherit), log=f"{terms.criu.work}/criu.out",
             env={"PATH": os.defpath}, timeout=terms.timeout, tell=terms.tell,
+            silence=terms.patience, moved=lambda: sum(one.resident for one in processes()),
             cwd=f"/proc/{os.getpid()}/fd/{images.fd}", pass_fds=tuple(inherit),
         )  # fmt: skip
     if done.code:

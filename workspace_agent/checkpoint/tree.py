@@ -17,7 +17,7 @@ _STATE, _PARENT, _GROUP, _SESSION, _STARTED, _PAGES = 0, 1, 2, 3, 19, 21
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
-ZOMBIE, STOPPED = "Z", "T"
+ZOMBIE, STOPPED, TRACED = "Z", "T", "t"
 
 
 @dataclass(frozen=True)

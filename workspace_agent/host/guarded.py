@@ -1,9 +1,11 @@
-"""Work in a process of its own, with us as its guardian: it may be killed, and so may we."""
+"""Work in a process of its own, and we are its guardian: it may be killed or hang, so may we."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
+import time
 from contextlib import suppress
 
 TYPE_CHECKING = False
@@ -12,40 +14,98 @@ if TYPE_CHECKING:
 
 _SUBREAPER = 36  # linux/prctl.h: orphans of the work come to us
 
+# How often it is looked at, how long it has for its end when it is told to, and how long those whom
+# it started have for theirs when they are killed: one that waits for a dead disk never ends.
+_LOOK, _LAST_WORDS, _DEATH = 0.5, 3.0, 2.0
 
-def guarded(
-    work: Callable[[], bytes], undo: Callable[[], None], *, adopt: bool = True
-) -> bytes | None:
-    """Return what *work* returns; where it dies without an answer, *undo* what it did.
+_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-    With *adopt*, nobody whom it started is left by then; else those are for PID 1. None is for a
-    death. It goes on alone when we die; a TERM or an interrupt for us ends it in good order.
+
+class Guardian:
+    """Waits for a process that works; where it dies, or `is_stuck`, *undo* takes back what it did.
+
+    With *adopt*, orphans of the work come to us, and none of them is left when it is undone.
     """
-    if adopt:
-        _adopt()
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        _work(work, writer)
-    os.close(writer)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: _pass_on(child))
-    with open(reader, "rb") as pipe:
-        answer = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if status == 0 and answer:
-        return answer
-    _wait_for_all()
-    undo()
-    return None
+
+    def __init__(
+        self, undo: Callable[[], None], is_stuck: Callable[[int], bool] = lambda _: False,
+        *, adopt: bool = True,
+    ) -> None:  # fmt: skip
+        self._undo, self._is_stuck = undo, is_stuck
+        self._until: float | None = None
+        self._child = 0
+        if adopt:
+            import ctypes
+
+            ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
+
+    def run(self, work: Callable[[], bytes]) -> bytes | None:
+        """Return what *work* returns; None when it came to no end, and was undone.
+
+        It goes on alone when we die. A TERM or an interrupt for us ends it in good order.
+        """
+        reader, writer = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            os.close(reader)
+            _work(work, writer)
+        os.close(writer)
+        for number in _STOP:
+            signal.signal(number, lambda *_: self._stop())
+        try:
+            answer = self._listen(reader)
+        finally:
+            os.close(reader)
+        if answer and os.waitpid(self._child, 0)[1] == 0:
+            return answer
+        self._bury()
+        self._undo()
+        return None
+
+    def _listen(self, reader: int) -> bytes:
+        """Return all that it says; b"" when it hangs, and was killed for that."""
+        poll, found = select.poll(), b""
+        poll.register(reader, select.POLLIN)
+        while True:
+            if poll.poll(_LOOK * 1000):
+                more = os.read(reader, 1 << 16)
+                found += more
+                if not more:
+                    return found
+            is_late = self._until is not None and time.monotonic() > self._until
+            if is_late or self._is_stuck(self._child):
+                return b""
+
+    def _stop(self) -> None:
+        if self._until is None:
+            self._until = time.monotonic() + _LAST_WORDS
+        with suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGTERM)
+
+    def _bury(self) -> None:
+        """Kill it and those whom it started, and wait for them, but not for ever."""
+        limit = time.monotonic() + _DEATH
+        while time.monotonic() < limit:
+            for pid in _children():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                if not os.waitpid(-1, os.WNOHANG)[0]:
+                    time.sleep(0.01)
+            except ChildProcessError:
+                return
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
 
 
 def _work(work: Callable[[], bytes], writer: int) -> None:
     code = 1
     try:
         os.setsid()  # whoever kills our group means the guardian
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _STOP:
             signal.signal(number, _leave)
         answer = work()
         with suppress(BrokenPipeError), open(writer, "wb") as pipe:
@@ -56,22 +116,6 @@ def _work(work: Callable[[], bytes], writer: int) -> None:
 
 
 def _leave(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough: what follows puts things in order
+    for one in _STOP:
+        signal.signal(one, signal.SIG_IGN)  # once is enough: what follows puts things in order
     raise SystemExit(128 + number)
-
-
-def _pass_on(child: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGTERM)
-
-
-def _adopt() -> None:
-    import ctypes
-
-    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
-
-
-def _wait_for_all() -> None:
-    with suppress(ChildProcessError):
-        while True:
-            os.wait()

@@ -26,8 +26,18 @@ _SLICE = 0.05
 class Freezer:
     """Runs *argv*, `checkpoint`, at a TERM, if it is wanted *at_term*; and sees what others did."""
 
-    __slots__ = ("_argv", "_asked", "_at_term", "_env", "_is_over", "_mask", "_runtime", "_until",
-                 "pid")  # fmt: skip
+    __slots__ = (
+        "_argv",
+        "_asked",
+        "_at_term",
+        "_env",
+        "_grace",
+        "_is_over",
+        "_mask",
+        "_runtime",
+        "_until",
+        "pid",
+    )
 
     def __init__(
         self, argv: Sequence[str], env: Mapping[str, str], mask: set[int], runtime: str,
@@ -35,15 +45,15 @@ class Freezer:
     ) -> None:  # fmt: skip
         self._argv, self._env, self._mask, self._runtime = argv, env, mask, runtime
         self._at_term = at_term
-        self._until = 0.0
+        self._until = self._grace = 0.0
         self._is_over = self._asked = False
         self.pid = 0
 
     def takes_term(self, grace: float, now: float) -> bool:
         """Say whether a TERM, after which the pod has *grace* seconds, waits for us."""
         if self._at_term and not self._is_over and not self.pid:
-            self._until = now + grace
-            self._start("--grace", f"{max(0.0, grace - self._kept(grace)):.1f}")
+            self._grace, self._until = grace, now + grace
+            self._start("--grace", f"{max(0.0, grace - self._kept()):.1f}")
         return self.pid > 0
 
     def left(self, grace: float) -> float:
@@ -52,14 +62,20 @@ class Freezer:
 
     def wait(self, now: float) -> float | None:
         """Say how long it is until it has to be over."""
-        limit = self._until - self._kept(self._until - now)
-        return max(0.0, limit - now) if self.pid and not self._asked else None
+        return max(0.0, self._limit(self._asked) - now) if self.pid else None
 
     def on_time(self, now: float) -> None:
-        """End what takes too long; it puts things in order, and the workload goes on."""
-        if self.wait(now) == 0:
+        """End what takes too long; it puts things in order, and the workload goes on.
+
+        One that does not end, because it waits for a dead volume, is left to itself.
+        """
+        if self.wait(now) != 0:
+            return
+        if not self._asked:
             self._asked = True
             os.kill(self.pid, _signal.SIGTERM)
+        else:
+            self.on_exit(1)
 
     def on_exit(self, status: int) -> None:
         """Hear how it went; a workload that is not frozen gets its TERM now."""
@@ -98,8 +114,11 @@ class Freezer:
         text = (files.read(f"{self._runtime}/{name}") or b"").strip()
         return int(text) if text.isdigit() else 0
 
-    def _kept(self, grace: float) -> float:
-        return max(_LEAST, grace * _SHARE)
+    def _kept(self) -> float:
+        return max(_LEAST, self._grace * _SHARE)
+
+    def _limit(self, asked: bool) -> float:
+        return self._until - self._kept() * (0.5 if asked else 1)
 
     def _start(self, *more: str) -> None:
         env = {os.fsencode(name): os.fsencode(value) for name, value in self._env.items()}
