@@ -18,6 +18,7 @@ CLEAN = ("plain", "tree", "descriptors", "listeners", "shared", "etc_watch")
 # What is worth a word, and works.
 NOTED = {
     "connection": "connection",
+    "not_accepted": "connection",
     "timer": "timer",
     "database": "database",
     "size": "size",
@@ -34,7 +35,6 @@ REFUSED = {
     "vsock": "not-dumpable",
     "mptcp": "not-dumpable",
     "unread_netlink": "not-taken",
-    "not_accepted": "not-taken",
     "system_v": "shared-memory",
     "stream_outside": "outside",
     "datagram_outside": "outside",

@@ -83,13 +83,13 @@ def _socket(one: Open, scene: Scene, ours: set[int]) -> Iterator[Found]:
         yield unknown_kind(f"{one} is a socket of {protocol}", protocol), True, one.target
     if number in known.ends and known.ends[number] not in ours:
         yield _outside(one, "a unix socket to another process", True)
-    if number in known.waiting:
+    if number in known.unread:
         yield Problem(
-            "checkpoint.not-taken", f"{one} has {known.waiting[number]}",
-            "it would be lost", "try again, the program takes it",
+            "checkpoint.not-taken", f"{one} has an answer of the kernel's that is not read yet",
+            "CRIU does not keep it", "try again: the program reads it in a moment",
         ), True, one.target  # fmt: skip
     if number in known.connected:
-        about = f"{one} is a connection, {known.connected[number]} here"
+        about = f"{one} is a connection, port {known.connected[number]} here"
         if scene.tcp == "close":
             yield Problem(
                 "checkpoint.connection", about, "the program will find it closed", "close it before"
@@ -112,8 +112,7 @@ def _ends(scene: Scene) -> dict[str, str]:
         if one.target.startswith("pipe:"):
             both = one.flags & os.O_ACCMODE == os.O_RDWR
             sides.setdefault(one.target, set()).update({True, False} if both else {one.writes})
-    single = {target for target, found in sides.items() if len(found) == 1}
-    single -= {one.target for one in descriptors(1, scene.tasks[0])}
+    single = {target for target, found in sides.items() if len(found) == 1} - scene.given
     found: dict[str, str] = {}
     others = (one for one in tree.processes() if one.pid not in scene.pids) if single else ()
     for other in others:
@@ -155,6 +154,8 @@ def _device(one: Open, scene: Scene) -> Iterator[Found]:
     major, minor = os.major(info.st_rdev), os.minor(info.st_rdev)
     # cuda-checkpoint lets go of the cards.
     if not stat.S_ISCHR(info.st_mode) or one.target.startswith("/dev/nvidia"):
+        return
+    if f"tty[{info.st_rdev:x}:{info.st_dev:x}]" in scene.given:
         return
     if major in _PTS or major == _TTYS:
         masters = {other.field("tty-index") for other in scene.opened} - {""}

@@ -115,4 +115,4 @@ def _ended(pid: int) -> bool:
     there = tree.task(pid)
     with suppress(OSError):
         os.kill(pid, 9)
-    return there is not None and there.state == "T"
+    return there is not None and there.state != tree.ZOMBIE  # it stops a moment after CRIU ends

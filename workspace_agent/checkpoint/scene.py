@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from workspace_agent.checkpoint import powers, sockets, tree
+from workspace_agent.checkpoint import powers, sockets, stdio, tree
 from workspace_agent.host import files
 
 TYPE_CHECKING = False
@@ -58,7 +58,8 @@ class Open:
 class Scene:
     """The processes *tasks*, what *may* be done here, and what each descriptor is measured by.
 
-    *mounts* are the kinds of file systems by their mount's number, *devices* by their device's.
+    *mounts* are the kinds of file systems by their mount's number, *devices* by their device's;
+    *given* is what a restore leads to the next container's own: see stdio.py.
     """
 
     tasks: Sequence[Task]
@@ -71,6 +72,7 @@ class Scene:
     volume: str = "/"
     tcp: str = "close"
     pids: frozenset[int] = field(default_factory=frozenset)
+    given: frozenset[str] = field(default_factory=frozenset)
 
     def keeps(self, task: Task, space: str) -> bool:
         """Say whether *task* comes back into the namespace of kind *space* that it is in."""
@@ -108,10 +110,11 @@ def look(tasks: Sequence[Task], may: Powers, *, volume: str, tcp: str) -> Scene:
             number, _, device, *_ = head.split(" ")
             major, _, minor = device.partition(":")
             kinds[number] = devices[int(major), int(minor)] = tail.split(" ")[0]
+    given = stdio.outside(tasks[0].parent).values()
     opened = [one for task in tasks for one in descriptors(task.pid, task)]
     spaces = {space: _namespace("self", space) for space in _SPACES}
     return Scene(tasks, may, opened, sockets.look(root), kinds, devices, spaces, volume, tcp,
-                 frozenset(tree.numbers(tasks)))  # fmt: skip
+                 frozenset(tree.numbers(tasks)), frozenset(given))  # fmt: skip
 
 
 # Maps and mount tables of large programs are longer than a state file.

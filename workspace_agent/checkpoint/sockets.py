@@ -1,4 +1,4 @@
-"""What the kernel says about sockets: connections, what waits in them, and who is at the other end.
+"""What the kernel says about sockets: connections, what is unread, and who is at the other end.
 
 Nothing is asked of the processes that have them open.
 """
@@ -26,12 +26,12 @@ _PEER, _WAITING = 2, 3
 class Sockets:
     """By inode: *ends* lead from a unix socket to the other end of it.
 
-    *connected* are TCP connections; *waiting* those listeners and netlink sockets that have
-    something which nobody has taken yet.
+    *connected* are TCP connections and their ports here; *unread* are netlink sockets that have an
+    answer which nobody has read yet.
     """
 
-    connected: dict[int, str] = field(default_factory=dict)
-    waiting: dict[int, str] = field(default_factory=dict)
+    connected: dict[int, int] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
     ends: dict[int, int] = field(default_factory=dict)
 
 
@@ -41,13 +41,11 @@ def look(pid: int) -> Sockets:
     for name in ("tcp", "tcp6"):
         for words in _rows(f"/proc/{pid}/net/{name}"):
             state, inode = int(words[3], 16), int(words[9])
-            if state == _LISTENS and int(words[4].partition(":")[2], 16):
-                found.waiting[inode] = "a connection that is not accepted yet"
-            elif state not in (_LISTENS, _CLOSED):
-                found.connected[inode] = _port(words[2])
+            if state not in (_LISTENS, _CLOSED):
+                found.connected[inode] = int(words[1].partition(":")[2], 16)
     for words in _rows(f"/proc/{pid}/net/netlink"):
         if int(words[4]):
-            found.waiting[int(words[9])] = "an answer of the kernel's that is not read yet"
+            found.unread.add(int(words[9]))
     with suppress(OSError):  # no socket for this in a container that is closed very tightly
         found.ends.update(_unix_ends())
     return found
@@ -58,10 +56,6 @@ def _rows(path: str) -> Iterator[list[str]]:
         next(handle, None)
         for line in handle:
             yield line.split()
-
-
-def _port(address: str) -> str:
-    return f"port {int(address.partition(':')[2], 16)}"
 
 
 def _unix_ends() -> dict[int, int]:
