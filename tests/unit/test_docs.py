@@ -182,6 +182,7 @@ def test_every_step_is_in_the_list_of_a_boot() -> None:
         for part in ("steps", "replay", "rescue")
         for p in (ROOT / "workspace_agent" / part).iterdir()
     ]
+    modules.append(ROOT / "workspace_agent/app/reviving.py")
     text = "".join(path.read_text() for path in modules if path.suffix == ".py")
     named = set(re.findall(r'^    name: str = "([^"]+)"$', text, re.M))
     documented = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/concepts.md").read_text(), re.M)

@@ -23,7 +23,7 @@ from workspace_agent.host import files
 from workspace_agent.host.guarded import Guardian
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps, table
-from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.problem import AgentError, ImpossibleError, Problem
 from workspace_agent.model.words import counted, duration, size
 from workspace_agent.supervise import numbers
 
@@ -89,7 +89,7 @@ def found(session: Session) -> Workload:
         raise AgentError(Problem("checkpoint.no-workload", "there is no workload to checkpoint",
                                  "no agent runs here", "`workspace-agent run -- CMD`"))  # fmt: skip
     if not checkpoints.is_on(opening.profile, opening.facts):
-        raise AgentError(checkpoints.off(opening.profile))
+        raise ImpossibleError(checkpoints.off(opening.profile))
     bench = Bench(opening.profile, opening.facts, checkpoints.command_of(argv))
     return Workload(bench, root, agent["pid"])
 
@@ -122,7 +122,8 @@ def checkpoint(session: Session, wish: Wish, tell: Callable[[str], None]) -> Tol
         raise AgentError(_DIED)
     said = table(answer)
     if "slug" in said:
-        raise AgentError(Problem(**said))
+        kind = ImpossibleError if said.pop("impossible") else AgentError
+        raise kind(Problem(**said))
     how = "it runs on" if wish.leave_running else "it has ended; the next pod goes on with it"
     lines = [f"  {name:<9} {duration(secs)}" for name, secs in said["secs"].items()]
     lines += [f"checkpoint {said['version']} of {size(said['bytes'])}: {how}"]
@@ -173,13 +174,14 @@ def _answer(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> byte
     try:
         return dumps(make(workload, wish, tell)).encode()
     except AgentError as error:
-        return dumps(error.problem.to_json()).encode()
+        impossible = isinstance(error, ImpossibleError)
+        return dumps({**error.problem.to_json(), "impossible": impossible}).encode()
 
 
 def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[str, Any]:
     """Make a checkpoint, and note in the ledger how it went; raises AgentError."""
     if stops := workload.obstacles():
-        raise AgentError(_refused(stops))
+        raise ImpossibleError(_refused(stops))
     bench = workload.bench
     with bench.shelf(make=True) as shelf:
         began = time.monotonic()
@@ -223,7 +225,8 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         listed=listed, roots=partial(carrying.roots, facts),
         trial=partial(trial.run, workload.bench, workload.agent),
         about={"label": wish.label, "argv": list(bench.argv), "volume": facts.volume.path,
-               "environment": checkpoints.environment(facts)},
+               "environment": checkpoints.environment(facts),
+               "age": checkpoints.age(facts.runtime, workload.root)},
         timeout=wish.timeout or profile.checkpoint.timeout, leave_running=wish.leave_running,
         wait_ready=wish.wait_ready,
         published=published, tell=tell,

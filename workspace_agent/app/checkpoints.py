@@ -12,6 +12,7 @@ from functools import cached_property
 from workspace_agent.app import plans, rescues
 from workspace_agent.checkpoint import artifact, criu, machine, powers
 from workspace_agent.checkpoint.contract import Contract
+from workspace_agent.checkpoint.tree import task, ticks
 from workspace_agent.fastpath import BAKED
 from workspace_agent.host import files
 from workspace_agent.model import layout
@@ -155,14 +156,28 @@ def environment(facts: Facts) -> str:
     return _environ(facts).get("VIRTUAL_ENV", "")
 
 
-def rate(lines: Sequence[Mapping[str, Any]], what: str) -> float:
-    """Return the bytes a second that the last checkpoints were written or read with."""
-    rates = [
-        one["bytes"] / max(one["secs"], 0.01)
-        for one in lines
-        if one.get("what") == what and one.get("state") == "done" and "bytes" in one
-    ]
-    return min(rates[-3:], default=FIRST_RATE)
+def age(runtime: str, root: int) -> float:
+    """Return for how many seconds the workload has run, in this container and in others."""
+    before = table(files.read(f"{runtime}/{layout.RESTORED}")).get("age", 0.0)
+    now = task(root)
+    here = (ticks() - now.started) / os.sysconf("SC_CLK_TCK") if now else 0.0
+    return round(float(before) + here, 1)
+
+
+def rate(lines: Sequence[Mapping[str, Any]], *words: str) -> float:
+    """Return the bytes a second of the last ones: of `dump` or `restore`, the first that there is.
+
+    The slowest of three counts.
+    """
+    for what in words:
+        rates = [
+            one["bytes"] / max(one["secs"], 0.01)
+            for one in lines
+            if one.get("what") == what and one.get("state") == "done" and "bytes" in one
+        ]
+        if rates:
+            return float(min(rates[-3:]))
+    return FIRST_RATE
 
 
 def settle_wanted(facts: Facts) -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from workspace_agent.app import homes, notices, private
 from workspace_agent.app.session import Session, Told, running
+from workspace_agent.host import files
 from workspace_agent.host.asking import in_time
 from workspace_agent.model import layout
 from workspace_agent.model.problem import Problem
-from workspace_agent.model.words import duration
+from workspace_agent.model.words import counted, duration
 
 # What is asked of the volume is a convenience.
 _PATIENCE = 2.0
@@ -30,7 +31,8 @@ def status(session: Session, verbose: bool = False) -> Told:
     made = private_state(session)
     asked = (in_time(lambda: homes.notice(session), _PATIENCE) or "") if boot is not None else ""
     watch = notices.seen(session.runtime) if session.runtime else {}
-    data = {"boot": boot, "agent": agent, "private": made, "defaults": asked, "watch": watch}
+    data = {"boot": boot, "agent": agent, "private": made, "defaults": asked, "watch": watch,
+            "restored": session.read(layout.RESTORED)}  # fmt: skip
     if boot is None:
         return Told([f"private environment  {made}"], data, [_NO_BOOT])
     survives = "" if boot.get("survives", True) else " (ends with this container)"
@@ -40,6 +42,7 @@ def status(session: Session, verbose: bool = False) -> Told:
         ("boot", f"{boot['status']}, {boot['path']} path, {duration(boot['secs'])}"),
         *([("defaults", asked)] if asked else []),
         ("workload", _workload(agent)),
+        *_frozen(session),
         *notices.rows(watch),
         ("private environment", made),
     ]
@@ -47,6 +50,16 @@ def status(session: Session, verbose: bool = False) -> Told:
     for step in boot["steps"] if verbose else []:
         lines.append(f"  {step['status']:<13} {step['name']:<14} {step['why']}")
     return Told(lines, data, [Problem(**one) for one in boot["problems"]])
+
+
+def _frozen(session: Session) -> list[tuple[str, str]]:
+    """Say where the workload comes from, and what is frozen of it."""
+    rows = []
+    if found := session.read(layout.RESTORED):
+        rows.append(("restored", f"generation {found['generation']}, from {found['version']},"
+                     f" {counted(found['processes'], 'process', 'processes')}"))  # fmt: skip
+    name = files.read(f"{session.runtime}/{layout.CHECKPOINTED}") if session.runtime else None
+    return [*rows, *([("checkpoint", name.decode().strip())] if name else [])]
 
 
 def private_state(session: Session) -> str:

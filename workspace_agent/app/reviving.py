@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from workspace_agent.app import carrying
+from workspace_agent.app import carrying, checkpoints
 from workspace_agent.checkpoint import identity, machine, powers, restore
 from workspace_agent.checkpoint.contract import Attempt
 from workspace_agent.host import files
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from workspace_agent.checkpoint.artifact import Shelf, Version
     from workspace_agent.model.outcome import Check
 
+# Nobody minds so much more of a start.
+_NO_MATTER = 10.0
+
 # One that has not come back so often is left alone, whatever the reason was.
 _TRIES = 3
 
@@ -47,10 +50,9 @@ class Revive:
     env: Mapping[str, str]
     wanted: str = ""
     workload: str = ""
+    name: str = "checkpoint.restore"
+    needs: tuple[str, ...] = ("volume.ready",)
     _pid: list[int] = field(default_factory=list)
-
-    name = "checkpoint.restore"
-    needs = ("volume.ready",)
 
     @property
     def pid(self) -> int:
@@ -103,7 +105,8 @@ class Revive:
         attempt = Attempt(os.urandom(16).hex(), manifest["generation"] + 1, kinds)
         about: dict[str, Any] = {"what": "restore", "version": version.name, "host": host,
                                  "nonce": attempt.nonce, "on": here["host"]}  # fmt: skip
-        if reasons := self.reasons(version, here):
+        slower = [] if self.wanted else _slower(version, shelf.ledger())
+        if reasons := [*self.reasons(version, here), *slower]:
             _note(shelf, **about, state="refused", why="; ".join(reasons))
             raise AgentError(unfit(version, reasons))
         shelf.note(**about, state="claimed")  # before the act: who dies in it has tried
@@ -166,12 +169,22 @@ class Revive:
                 "schema": 1, "version": version.name, "workload": version.workload,
                 "generation": attempt.generation, "nonce": attempt.nonce, "pid": found.pid,
                 "processes": version.manifest["processes"], "secs": found.secs,
+                "age": version.manifest.get("age", 0.0),
             }) + "\n")  # fmt: skip
         except BaseException:
             clean(bench.facts)
             raise
         restore.keep(runtime, roots)
         return found, problems
+
+
+def _slower(version: Version, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say whether it would take longer to restore it than it had taken to come so far."""
+    need, age = version.manifest["bytes"], version.manifest.get("age", 0.0)
+    secs = need / checkpoints.rate(lines, "restore", "dump")
+    if secs <= max(age, _NO_MATTER):
+        return []
+    return [f"{size(need)} would take {duration(secs)}, and it had run for {duration(age)}"]
 
 
 def clean(facts: Facts) -> None:

@@ -18,7 +18,7 @@ from workspace_agent.host.guarded import Guardian
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps, table
 from workspace_agent.model.outcome import Skip
-from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.problem import AgentError, ImpossibleError, Problem
 from workspace_agent.supervise import numbers, spawn
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _dry(step: Revive, version: Version) -> Told:
 def _step(session: Session, which: str) -> Revive:
     opening = session.open(strict=False)
     if not checkpoints.is_on(opening.profile, opening.facts):
-        raise AgentError(checkpoints.off(opening.profile))
+        raise ImpossibleError(checkpoints.off(opening.profile))
     agent = session.read(layout.AGENT) or {}
     argv = tuple(agent.get("argv") or ())
     argv = checkpoints.command_of(argv)

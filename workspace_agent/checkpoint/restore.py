@@ -14,7 +14,7 @@ from threading import Thread
 
 from workspace_agent.checkpoint import artifact, criu, journal, stdio
 from workspace_agent.checkpoint.digests import Digest, verify
-from workspace_agent.checkpoint.tree import ZOMBIE, numbers, processes, tree, with_threads
+from workspace_agent.checkpoint.tree import ZOMBIE, numbers, processes, ticks, tree, with_threads
 from workspace_agent.checkpoint.unpack import unpack
 from workspace_agent.host import command, files
 from workspace_agent.model import layout
@@ -120,11 +120,6 @@ def occupied(version: Version) -> list[Task]:
     """Return the processes here that have a number which the checkpoint needs."""
     wanted = set(version.manifest["numbers"])
     return [one for one in map(with_threads, processes()) if wanted & numbers([one])]
-
-
-def ticks() -> int:
-    """Return the time in which /proc says when a process started."""
-    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def _come(wanted: set[int], since: int) -> list[Task]:

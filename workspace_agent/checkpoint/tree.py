@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -69,6 +70,11 @@ def processes() -> Iterator[Task]:
     for name in os.listdir("/proc"):
         if name.isdigit() and (one := task(int(name))):
             yield one
+
+
+def ticks() -> int:
+    """Return the time in which /proc says when a process started."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
 
 def is_same(pid: int, started: int) -> bool:

@@ -14,12 +14,12 @@ from workspace_agent import __version__
 from workspace_agent.app import session as sessions
 from workspace_agent.cli import render
 from workspace_agent.cli.lazy import LazyGroup
-from workspace_agent.model.problem import AgentError, Problem
+from workspace_agent.model.problem import AgentError, ImpossibleError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, IMPOSSIBLE, BUSY, INTERRUPTED = 1, 2, 4, 5, 130
 
 
 @dataclass
@@ -128,6 +128,13 @@ def _wish(words: Sequence[str]) -> tuple[str, bool]:
     return (rest[0] if rest else ""), as_json
 
 
+def _code(error: AgentError) -> int:
+    if isinstance(error, ImpossibleError):
+        return IMPOSSIBLE
+    slug = error.problem.slug
+    return USAGE if slug.startswith("profile.") else BUSY if slug.endswith(".busy") else FAILED
+
+
 def entry(argv: list[str] | None = None) -> None:
     """Run the command line; the only place where an error becomes an exit code."""
     words = sys.argv[1:] if argv is None else argv
@@ -142,7 +149,7 @@ def entry(argv: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except AgentError as error:
-        code = USAGE if error.problem.slug.startswith("profile.") else FAILED
+        code = _code(error)
         render.fail(error.problem, code, verb, as_json=as_json)
     except Exception as error:
         if "-v" in words or "--verbose" in words:

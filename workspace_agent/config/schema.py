@@ -416,7 +416,7 @@ class CheckpointSection:
     )
     criu: str = key("/opt/criu/criu", "CRIU, 4.2 or newer.", form="absolute")
     floor: int = key(
-        1000,
+        500,
         "The workload's process numbers begin here; those below are the agent's in the next pod.",
         "count",
         least=300,

@@ -42,6 +42,10 @@ class AgentError(Exception):
         self.problem = problem
 
 
+class ImpossibleError(AgentError):
+    """What was asked for cannot be done on this machine, or not now."""
+
+
 def slug(error: BaseException) -> str:
     """Return the slug of the problem that *error* carries, or ""."""
     return error.problem.slug if isinstance(error, AgentError) else ""
