@@ -385,6 +385,22 @@ def test_what_is_hostile_is_refused_and_undone(world: World, members: list) -> N
     assert not outside.exists()
 
 
+def test_a_second_of_the_same_name_is_refused_also_when_the_first_is_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workspace_agent.checkpoint.unpack._AT_ONCE", 1)
+    world.begin(an_image, lambda _: None)
+    again = info("kept/new")
+    again.mode = 0o600
+    hostile(world, info("kept/new"), again)
+    before = state(world.new)
+
+    with pytest.raises(AgentError):
+        world.unpack()
+    assert [] == world.undo()
+    assert before == state(world.new)
+
+
 def test_cut_off_anywhere_it_is_refused_and_undone(world: World) -> None:
     world.begin(an_image, changed_in_every_way)
     world.pack(deleted=["etc/conf"])

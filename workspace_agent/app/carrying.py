@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 _SHM = "/dev/shm"
 
-# CRIU notes here what this kernel can do; the next one may be another.
-_OF_KERNEL = ("/run/criu.kdat",)
+# CRIU notes here what this kernel can do, and a pod's tokens are renewed: the next container has
+# others.
+_OTHERS = ("/run/criu.kdat", "/run/secrets")
 
 # Everything counts, whenever it was changed.
 _ALL = Layer(NO_PRUNE, 0, 0, pruned=False)
@@ -76,8 +77,8 @@ def roots(facts: Facts) -> Roots:
 
 def points(facts: Facts, found: Mapping[str, tuple[str, str, bool]]) -> list[str]:
     """Return the mounts that end with the container, as paths below the root."""
-    system = tuple(f"{one}/" for one in (*layout.KERNELS, facts.volume.path, facts.runtime)
-                   if one not in ("", "/", "/run"))  # fmt: skip
+    own = (*layout.KERNELS, *_OTHERS, facts.volume.path, facts.runtime)
+    system = tuple(f"{one}/" for one in own if one not in ("", "/", "/run"))
     return sorted(
         point[1:] for point, (kind, _, is_read_only) in found.items()
         if kind == "tmpfs" and not is_read_only and os.path.isdir(point)
@@ -107,7 +108,7 @@ def _passed(facts: Facts, found: Mapping[str, tuple[str, str, bool]]) -> frozens
     from workspace_agent.app.survey import passed_over  # a restore needs none of it
 
     passed = passed_over(facts, found) - ({"/run"} - found.keys())
-    return frozenset({*passed, *_OF_KERNEL})
+    return frozenset({*passed, *_OTHERS})
 
 
 def _taking(paths: list[str], folders: list[str], point: str, born: int) -> Visit:
