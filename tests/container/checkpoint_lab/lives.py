@@ -190,5 +190,25 @@ def server() -> None:
     tick()
 
 
+def training() -> None:
+    """Fit a model step by step; its loss falls on from where it was."""
+    import numpy
+    from sklearn.linear_model import SGDRegressor
+
+    rng = numpy.random.default_rng(0)
+    data = rng.standard_normal((2000, 50))
+    wanted = data @ rng.standard_normal(50)
+    model = SGDRegressor(learning_rate="constant", eta0=1e-4, random_state=0)
+    losses: list[float] = []
+
+    def check(n: int) -> str:
+        model.partial_fit(data, wanted)
+        losses.append(float(((model.predict(data) - wanted) ** 2).mean()))
+        fell = len(losses) < 2 or losses[-1] <= losses[-2] * 1.01
+        return "" if fell and len(losses) == n and model.t_ == n * 2000 + 1 else f"{losses[-2:]}"
+
+    tick(check)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()
