@@ -225,6 +225,10 @@ if __name__ == "__main__":
     if what == "zoo":
         above(FLOOR)
         for name in names:
-            print(json.dumps(zoo(name)), flush=True)
+            try:
+                row = zoo(name)
+            except (SystemExit, OSError, AttributeError) as error:
+                row = {"name": name, "broken": repr(error)}  # the others are asked all the same
+            print(json.dumps(row), flush=True)
     else:
         print(json.dumps({"bake": bake, "cell": cell}[what](*names)), flush=True)
