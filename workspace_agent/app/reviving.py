@@ -128,7 +128,7 @@ class Revive:
         found = [f"{one.what}: {one.why}" if one.why else one.what
                  for one in powers.against_restore(self.bench.rights, recorded)]  # fmt: skip
         found += machine.mismatches(manifest["facts"], here,
-                                    time_space=full and not manifest["unprivileged"])  # fmt: skip
+                                    time_space=full)  # fmt: skip
         now = self.env.get("VIRTUAL_ENV", "")
         if manifest.get("environment", "") != now:
             found.append("the environment of packages is another one than it ran in")

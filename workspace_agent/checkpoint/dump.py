@@ -14,9 +14,10 @@ from workspace_agent.checkpoint import artifact, carried, criu, freezing, identi
 from workspace_agent.checkpoint.contract import Attempt
 from workspace_agent.checkpoint.digests import Follower
 from workspace_agent.checkpoint.freezing import Note
-from workspace_agent.checkpoint.tree import STOPPED, numbers, tree
+from workspace_agent.checkpoint.tree import STOPPED, numbers, settled, tree
 from workspace_agent.host import command, files
 from workspace_agent.host.room import room
+from workspace_agent.host.syncing import syncfs
 from workspace_agent.model import layout
 from workspace_agent.model.problem import AgentError, Problem
 from workspace_agent.model.words import duration, size
@@ -127,7 +128,7 @@ def _write(terms: Terms, made: Made, note: Note, asked: Sequence[str]) -> None:
             with made.stage("frozen"):
                 with made.stage("criu"):
                     _dump(terms, images)
-                tasks = tree(terms.root)
+                    tasks = settled(lambda: tree(terms.root), note.asleep)
                 manifest = {**_manifest(terms, note, tasks), "contract": list(asked)}
                 with made.stage("carry"):
                     manifest["carried"] = _carry(terms, stage)
@@ -142,6 +143,8 @@ def _write(terms: Terms, made: Made, note: Note, asked: Sequence[str]) -> None:
             raise
         with made.stage("trial"):
             manifest["trial"] = terms.trial(stage.fd, tasks)
+        with made.stage("sync"):
+            syncfs(stage.fd)  # the manifest is only true of bytes that stay
         if not terms.leave_running:  # PID 1 has to know why its child will have ended
             files.commit(f"{terms.runtime}/{layout.FROZEN}", f"{terms.root}\n")
         with made.stage("publish"):

@@ -14,7 +14,15 @@ from threading import Thread
 
 from workspace_agent.checkpoint import artifact, criu, journal, stdio
 from workspace_agent.checkpoint.digests import Digest, verify
-from workspace_agent.checkpoint.tree import ZOMBIE, numbers, processes, ticks, tree, with_threads
+from workspace_agent.checkpoint.tree import (
+    ZOMBIE,
+    numbers,
+    processes,
+    settled,
+    ticks,
+    tree,
+    with_threads,
+)
 from workspace_agent.checkpoint.unpack import unpack
 from workspace_agent.host import command, files
 from workspace_agent.model import layout
@@ -83,7 +91,8 @@ def restore(terms: Terms) -> Restored:
         found.secs["carry"] = _since(began)
         checking = _Checking(terms, artifact.IMAGES)
         root = _run(terms)
-        tasks = _come(set(wanted), since)
+        asleep = terms.version.manifest["asleep"]
+        tasks = settled(lambda: _come(set(wanted), since), asleep)
         found.secs["criu"] = _since(began) - found.secs["carry"]
         checking.finish()
         found.secs["digests"] = _since(began) - found.secs["criu"] - found.secs["carry"]

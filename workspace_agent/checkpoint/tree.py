@@ -11,12 +11,15 @@ from workspace_agent.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 # Fields of /proc/PID/stat, counted from behind the name: proc_pid_stat(5).
 _STATE, _PARENT, _GROUP, _SESSION, _STARTED, _PAGES = 0, 1, 2, 3, 19, 21
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+# A stopped task stops when it is next given time to.
+_LATE, _SLICE = 5.0, 0.002
 
 ZOMBIE, STOPPED, TRACED = "Z", "T", "t"
 
@@ -81,6 +84,20 @@ def is_same(pid: int, started: int) -> bool:
     """Say whether *pid* is still the process that *started* then, and no other of its number."""
     now = task(pid)
     return now is not None and now.started == started and now.state != ZOMBIE
+
+
+def settled(find: Callable[[], list[Task]], asleep: Collection[int]) -> list[Task]:
+    """Return what *find* does, once all but those *asleep* are stopped: CRIU does not wait.
+
+    One that comes late is there as it is.
+    """
+    limit = time.monotonic() + _LATE
+    while True:
+        tasks = find()
+        moving = [one for one in tasks if one.state not in (STOPPED, ZOMBIE)]
+        if not {one.pid for one in moving} - set(asleep) or time.monotonic() > limit:
+            return tasks
+        time.sleep(_SLICE)
 
 
 def numbers(tasks: Iterable[Task]) -> set[int]:

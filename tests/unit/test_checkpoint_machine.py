@@ -1,0 +1,55 @@
+"""What a checkpoint needs of a machine is said all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from workspace_agent.checkpoint.machine import fingerprint, mismatches
+
+HERE: dict[str, Any] = {
+    "arch": "x86_64", "kernel": "6.1", "criu": [4, 2], "page": 4096, "cpu": "one",
+    "cpu_flags": ["avx", "sse"], "memory": 0, "uptime": 1000.0, "boot": "b", "host": "h",
+}  # fmt: skip
+
+
+def test_the_same_machine_fits() -> None:
+    assert mismatches(HERE, HERE, time_space=False) == []
+    assert mismatches({}, HERE, time_space=False) == []  # what was not noted is no reason
+
+
+@pytest.mark.parametrize(
+    ("then", "word"),
+    [
+        ({"arch": "aarch64"}, "processor's kind"),
+        ({"page": 65536}, "page size"),
+        ({"criu": [4, 3]}, "CRIU is 4.2, and was 4.3"),
+        ({"cpu_flags": ["avx", "avx512f"]}, "avx512f"),
+        ({"uptime": 5000.0}, "clock"),
+    ],
+)
+def test_each_difference_has_its_reason(then: dict[str, Any], word: str) -> None:
+    (found,) = mismatches({**HERE, **then}, HERE, time_space=False)
+    assert word in found
+
+
+def test_all_reasons_come_together() -> None:
+    then = {**HERE, "arch": "a", "page": 1, "criu": [9], "cpu_flags": ["x"], "uptime": 1e9,
+            "needs_memory": 10}  # fmt: skip
+    assert len(mismatches(then, {**HERE, "memory": 5}, time_space=False)) == 6
+
+
+def test_more_than_was_needed_is_no_difference() -> None:
+    then = {**HERE, "criu": [4, 2], "cpu_flags": ["sse"], "uptime": 1.0, "needs_memory": 10}
+    here = {**HERE, "criu": [4, 3, 1], "memory": 11, "kernel": "6.2"}
+    assert mismatches(then, here, time_space=False) == []
+
+
+def test_a_time_namespace_carries_the_clock() -> None:
+    assert mismatches({**HERE, "uptime": 1e9}, HERE, time_space=True) == []
+
+
+def test_machines_on_which_it_fails_alike_have_one_name() -> None:
+    assert fingerprint(HERE) == fingerprint({**HERE, "host": "other", "uptime": 1.0, "boot": "c"})
+    assert fingerprint(HERE) != fingerprint({**HERE, "kernel": "6.2"})
