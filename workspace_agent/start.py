@@ -33,6 +33,9 @@ GRACE = 25.0
 HOLD = ["sleep", "infinity"]
 
 
+# CAP_CHECKPOINT_RESTORE, or CAP_SYS_ADMIN, of linux/capability.h.
+_CHECKPOINT_RIGHTS = 1 << 40 | 1 << 21
+
 # The clock that files get their times from (linux/time.h); `time` has no name for it.
 _COARSE = 5
 
@@ -257,7 +260,19 @@ def _freezer(boot: Boot, mask: set[int]) -> Freezer:
     from workspace_agent.supervise.freezer import Freezer
 
     argv = _python(boot, "__main__.py", "--quiet", "checkpoint")
-    return Freezer(argv, boot.environ, mask, boot.runtime, at_term=boot.freeze)
+    held = (boot.argv or boot.command) == []  # nothing of its own to go on with
+    wanted = boot.freeze and not held and _may_freeze()
+    return Freezer(argv, boot.environ, mask, boot.runtime, at_term=wanted)
+
+
+def _may_freeze() -> bool:
+    """Say whether it is of any use to try: `doctor --for checkpoint` says more."""
+    fields = dict(
+        line.split(b":\t", 1) for line in (files.read("/proc/self/status") or b"").splitlines()
+        if b":\t" in line
+    )  # fmt: skip
+    rights = int(fields.get(b"CapEff", b"0"), 16)
+    return bool(rights & _CHECKPOINT_RIGHTS) and fields.get(b"Seccomp", b"0") == b"0"
 
 
 def _watcher(boot: Boot) -> list[str]:

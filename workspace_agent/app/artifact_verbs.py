@@ -32,9 +32,13 @@ def listed(session: Session) -> Told:
         current, ledger = shelf.current(), shelf.ledger()
         for name in shelf.names():
             try:
-                rows.append(_row(shelf.read(name), name == current, ledger))
+                rows.append(_row(shelf.read(name), current, ledger))
             except AgentError as error:
                 problems.append(error.problem)
+        rows += [
+            {"workload": shelf.workload, "version": name, "phase": artifact.CREATING, "label": "",
+             "why": "it is being made, or its pod died meanwhile"} for name in shelf.stages()
+        ]  # fmt: skip
         if ledger and ledger[-1].get("what") == "dump" and ledger[-1].get("state") == "failed":
             rows.append({"workload": shelf.workload, "version": "", "phase": artifact.FAILED,
                          "why": ledger[-1].get("why", ""), "label": ""})  # fmt: skip
@@ -42,13 +46,14 @@ def listed(session: Session) -> Told:
     return Told(lines or ["nothing is frozen"], {"artifacts": rows}, problems)
 
 
-def _row(version: Version, is_current: bool, ledger: list[dict[str, Any]]) -> dict[str, Any]:
-    said = version.manifest
+def _row(version: Version, current: str, ledger: list[dict[str, Any]]) -> dict[str, Any]:
+    said, is_current, has_current = version.manifest, version.name == current, bool(current)
     uses = sum(one.get("version") == version.name and one.get("what") == "restore"
                and one.get("state") == "done" for one in ledger)  # fmt: skip
     return {
         "workload": version.workload, "version": version.name, "label": said.get("label", ""),
-        "phase": artifact.READY if is_current else artifact.SUPERSEDED,
+        "phase": artifact.READY if is_current else artifact.SUPERSEDED if has_current
+        else artifact.SPENT,
         "bytes": said["bytes"], "age": round(max(0.0, time.time() - said["made"])),
         "generation": said["generation"], "processes": said["processes"], "restored": uses,
         "trial": said["trial"], "argv": said.get("argv", []),
@@ -56,8 +61,8 @@ def _row(version: Version, is_current: bool, ledger: list[dict[str, Any]]) -> di
 
 
 def _line(row: dict[str, Any]) -> str:
-    if not row["version"]:
-        return f"! {row['workload']}  the last one was not made: {row['why']}"
+    if "bytes" not in row:
+        return f"! {row['workload']}/{row['version']}  {row['phase']}: {row['why']}"
     mark = "*" if row["phase"] == artifact.READY else " "
     return (
         f"{mark} {row['workload']}/{row['version']}  {size(row['bytes']):>8}"
@@ -69,7 +74,7 @@ def show(session: Session, which: str) -> Told:
     """Show the manifest of one, but for its long lists, and its ledger."""
     with _version(session, which) as (shelf, version):
         said, ledger = version.manifest, shelf.ledger()
-        row = _row(version, version.name == shelf.current(), ledger)
+        row = _row(version, shelf.current(), ledger)
         own = [one for one in ledger if one.get("version") == version.name]
     facts = {k: v for k, v in said["facts"].items() if not isinstance(v, list) or len(v) < 9}
     rows = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from workspace_agent.app import carrying, checkpoints, rescue_verbs, trial
+from workspace_agent.app import carrying, checkpoints, notices, rescue_verbs, trial
 from workspace_agent.app.checkpoints import Bench
 from workspace_agent.app.session import Session, Told, running
 from workspace_agent.checkpoint import dump, freezing, machine
@@ -240,7 +240,7 @@ def sum_of(secs: dict[str, float]) -> float:
 
 def _fits(workload: Workload, shelf: Shelf, grace: float) -> None:
     """Raise AgentError unless a checkpoint fits into the *grace*, by what earlier ones took."""
-    need = dump.needed(tree(workload.root))
+    need = dump.needed(tree(workload.root)) + _outside(workload)
     rate = checkpoints.rate(shelf.ledger(), "dump")
     secs = need / rate
     if secs > grace - _RESERVE:
@@ -248,6 +248,12 @@ def _fits(workload: Workload, shelf: Shelf, grace: float) -> None:
               f" {duration(max(0.0, grace - _RESERVE))}"  # fmt: skip
         raise AgentError(Problem("checkpoint.no-time", "there is no time for a checkpoint", why,
                                  "a longer grace, or `--leave-running` now"))  # fmt: skip
+
+
+def _outside(workload: Workload) -> int:
+    """Return how many bytes are to be carried along, as the watcher saw it last."""
+    found = notices.seen(workload.bench.facts.runtime).get("bytes", 0)
+    return found if isinstance(found, int) else 0
 
 
 def _undo(workload: Workload) -> None:

@@ -47,7 +47,8 @@ _LEDGER_MOST = 1 << 20
 # A stage nobody has written to for so long was left by a pod that died.
 _STALE = 3600.0
 
-PENDING, CREATING, VERIFYING, READY, FAILED = "Pending", "Creating", "Verifying", "Ready", "Failed"
+# One that was tried has been verified: there is no state between being made and ready.
+CREATING, READY, FAILED = "Creating", "Ready", "Failed"
 SUPERSEDED, SPENT = "Superseded", "Spent"
 
 
@@ -89,6 +90,11 @@ class Shelf:
         with suppress(OSError), self.top.folder(_VERSIONS) as versions:
             return sorted(filter(_NAME.fullmatch, versions.names()))
         return []
+
+    def stages(self) -> list[str]:
+        """List the versions that are being made, or were when their pod died."""
+        names = (one.removeprefix(_STAGE) for one in self.top.names() if one.startswith(_STAGE))
+        return sorted(filter(_NAME.fullmatch, names))
 
     def current(self) -> str:
         """Return the name of the version that is to be restored; "" for none."""
