@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workspace_agent.app import carrying, checkpoints, notices, rescue_verbs, trial
 from workspace_agent.app.checkpoints import Bench
 from workspace_agent.app.session import Session, Told, running
-from workspace_agent.checkpoint import dump, freezing, machine
+from workspace_agent.checkpoint import artifact, dump, freezing, machine
 from workspace_agent.checkpoint.contract import Attempt
 from workspace_agent.checkpoint.lint import Finding, findings
 from workspace_agent.checkpoint.powers import against_dump
@@ -116,7 +116,8 @@ def checkpoint(session: Session, wish: Wish, tell: Callable[[str], None]) -> Tol
     workload = found(session)
     with _alone(workload.bench.facts.runtime):
         watch = _Stillness(workload.bench)
-        guardian = Guardian(partial(_undo, workload), watch.is_stuck)
+        secs = wish.timeout or workload.bench.profile.checkpoint.timeout
+        guardian = Guardian(partial(_undo, workload), watch.is_stuck, secs=secs)
         answer = guardian.run(partial(_answer, workload, wish, tell))
     if answer is None:
         raise AgentError(_DIED)
@@ -187,11 +188,14 @@ def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[st
         began = time.monotonic()
         if wish.grace >= 0:
             _fits(workload, shelf, wish.grace)
+        artifact.want(bench.facts.volume.path, True)  # before there is one: or it might be missed
         about: dict[str, Any] = {"what": "dump", "grace": wish.grace, "label": wish.label}
         try:
             made = dump.make(_terms(workload, shelf, wish, tell))
         except AgentError as error:
             secs = round(time.monotonic() - began, 3)
+            with suppress(OSError):
+                checkpoints.settle_wanted(bench.facts)
             _note(shelf, **about, state="failed", why=error.problem.what, secs=secs)
             raise
         done = {"version": made.name, "bytes": made.bytes}
@@ -208,7 +212,6 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         files.commit(f"{facts.runtime}/{layout.CHECKPOINTED}", f"{made.name}\n")
         _note(shelf, what="dump", grace=wish.grace, label=wish.label, state="done",
               version=made.name, bytes=made.bytes, secs=sum_of(made.secs))  # fmt: skip
-        checkpoints.settle_wanted(facts)
         shelf.prune(profile.checkpoint.keep, profile.checkpoint.most)
 
     def listed() -> tuple[Sequence[str], Sequence[str]]:
@@ -227,9 +230,9 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         about={"label": wish.label, "argv": list(bench.argv), "volume": facts.volume.path,
                "environment": checkpoints.environment(facts),
                "age": checkpoints.age(facts.runtime, workload.root)},
-        timeout=wish.timeout or profile.checkpoint.timeout, leave_running=wish.leave_running,
-        wait_ready=wish.wait_ready,
-        published=published, tell=tell,
+        outside=_outside(workload), timeout=wish.timeout or profile.checkpoint.timeout,
+        leave_running=wish.leave_running, wait_ready=wish.wait_ready, published=published,
+        tell=tell,
     )  # fmt: skip
 
 

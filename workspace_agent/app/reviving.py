@@ -7,17 +7,19 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Thread
 
 from workspace_agent.app import carrying, checkpoints
-from workspace_agent.checkpoint import identity, machine, powers, restore
+from workspace_agent.checkpoint import identity, machine, powers, restore, tries
 from workspace_agent.checkpoint.contract import Attempt
 from workspace_agent.host import files
+from workspace_agent.host.alive import Sign
 from workspace_agent.host.runtime import variables
 from workspace_agent.model import layout
 from workspace_agent.model.jsontext import dumps
 from workspace_agent.model.outcome import Ok, Skip, Todo
 from workspace_agent.model.problem import AgentError, Problem
-from workspace_agent.model.words import counted, duration, size
+from workspace_agent.model.words import duration, size
 from workspace_agent.supervise import numbers
 
 TYPE_CHECKING = False
@@ -30,11 +32,11 @@ if TYPE_CHECKING:
     from workspace_agent.checkpoint.artifact import Shelf, Version
     from workspace_agent.model.outcome import Check
 
+# PID 1 takes silence for a hang.
+_PULSE = 0.25
+
 # Nobody minds so much more of a start.
 _NO_MATTER = 10.0
-
-# One that has not come back so often is left alone, whatever the reason was.
-_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,9 @@ class Revive:
     def _try(self, shelf: Shelf, version: Version, tell: Callable[[str], None]) -> Problem | None:
         began, here = time.monotonic(), self.bench.here()
         host = machine.fingerprint(here)
-        if not self.wanted:
-            refuse_again(shelf, version, host)
+        why = "" if self.wanted else tries.against(shelf.ledger(), version.name, host)
+        if why:
+            raise AgentError(_not_again(version, why))
         manifest = version.manifest
         kinds = tuple(map(str, manifest["contract"]))
         attempt = Attempt(os.urandom(16).hex(), manifest["generation"] + 1, kinds)
@@ -109,12 +112,19 @@ class Revive:
         if reasons := [*self.reasons(version, here), *slower]:
             _note(shelf, **about, state="refused", why="; ".join(reasons))
             raise AgentError(unfit(version, reasons))
-        shelf.note(**about, state="claimed")  # before the act: who dies in it has tried
+        sign = Sign()
         try:
-            restored, problems = self._restored(shelf, version, attempt, here, tell)
+            # Before the act: who dies in it has tried.
+            shelf.note(**about, state="claimed", sign=sign.text)
+            restored, problems = self._restored(shelf, version, attempt, tell)
         except AgentError as error:
             _note(shelf, **about, state="failed", why=f"{error.problem.what}: {error.problem.why}")
             raise
+        except BaseException:
+            _note(shelf, **about, state="stopped")  # no fault of its own
+            raise
+        finally:
+            sign.end()
         secs = round(time.monotonic() - began, 3)
         _note(shelf, **about, state="done", secs=secs, bytes=version.manifest["bytes"],
               stages=restored.secs)  # fmt: skip
@@ -138,8 +148,7 @@ class Revive:
         return found
 
     def _restored(
-        self, shelf: Shelf, version: Version, attempt: Attempt, here: Mapping[str, Any],
-        tell: Callable[[str], None],
+        self, shelf: Shelf, version: Version, attempt: Attempt, tell: Callable[[str], None]
     ) -> tuple[restore.Restored, list[Problem]]:  # fmt: skip
         bench, runtime = self.bench, self.bench.facts.runtime
         contract, roots = bench.contract(), partial(carrying.roots, bench.facts)
@@ -161,7 +170,7 @@ class Revive:
             numbers.reach(max(version.manifest["numbers"]))
             found = restore.restore(terms)
         try:
-            problems = contract.restored(attempt)
+            problems = telling(partial(contract.restored, attempt), tell)
             library = any(one.startswith("library/") for one in attempt.kinds)
             if library and not contract.answered(attempt):
                 raise AgentError(_silent(version))
@@ -187,22 +196,20 @@ def _slower(version: Version, lines: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{size(need)} would take {duration(secs)}, and it had run for {duration(age)}"]
 
 
+def telling(act: Callable[[], list[Problem]], tell: Callable[[str], None]) -> list[Problem]:
+    """Do *act*, which takes as long as the workload's own code does, and *tell* that it goes on."""
+    found: list[Problem] = []
+    thread = Thread(target=lambda: found.extend(act()), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_PULSE)
+        tell("the workload takes up its work")
+    return found
+
+
 def clean(facts: Facts) -> None:
     """Take back what a restore that was killed has done in this container."""
     restore.clean(facts.runtime, partial(carrying.roots, facts))
-
-
-def refuse_again(shelf: Shelf, version: Version, host: str) -> None:
-    """Raise AgentError where *version* was tried before, and will not do better now."""
-    lines = [one for one in shelf.ledger()
-             if one.get("what") == "restore" and one.get("version") == version.name]  # fmt: skip
-    last: dict[str, Any] = next((one for one in reversed(lines) if one.get("host") == host), {})
-    if last.get("state") in ("failed", "claimed"):
-        why = last.get("why") or "whoever tried it died of it"
-        raise AgentError(_not_again(version, f"on a machine like this it failed: {why}"))
-    tries = sum(one.get("state") == "claimed" for one in lines)
-    if tries >= _TRIES:
-        raise AgentError(_not_again(version, f"it was restored {counted(tries, 'time')}"))
 
 
 def unfit(version: Version, reasons: Sequence[str]) -> Problem:

@@ -158,6 +158,13 @@ class Shelf:
         else:
             self.top.remove(CURRENT)
 
+    def take_back(self, name: str, before: str) -> None:
+        """Have it that *name* was never published, and *before* was current; what fails, stays."""
+        with suppress(OSError):
+            if name in self.names():
+                self.remove(name)
+                self.choose(before)
+
     def note(self, **what: object) -> None:
         """Add a line to the ledger, durably; raises OSError."""
         line = dumps({"at": round(time.time(), 3), **what}).encode() + b"\n"

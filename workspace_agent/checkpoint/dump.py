@@ -43,9 +43,9 @@ class Terms:
 
     *listed* names what is carried along, below *roots*: paths, and those that were deleted.
     *trial* restores a version beside the workload; it returns how that went, and raises AgentError
-    where it failed.
-    *facts* are the machine's, *about* is what else the manifest says. *published* hears of a
-    version before the workload ends.
+    where it failed. *outside* are about the bytes that are carried along, *facts* are the
+    machine's, *about* is what else the manifest says. *published* hears of a version before the
+    workload ends.
     """
 
     criu: criu.Criu
@@ -60,6 +60,7 @@ class Terms:
     roots: Callable[[], Roots]
     trial: Callable[[int, Sequence[Task]], str]
     about: dict[str, Any]
+    outside: int
     timeout: float
     published: Callable[[Made], None]
     leave_running: bool = False
@@ -99,6 +100,7 @@ def make(terms: Terms) -> Made:
     made = Made(artifact.name())
     attempt = Attempt(os.urandom(16).hex(), terms.generation)
     _has_room(terms)
+    before = terms.shelf.current()
     root, *_ = tasks = tree(terms.root)
     asleep = tuple(one.pid for one in tasks if one.state == STOPPED)
     note = Note(root.pid, root.started, made.name, attempt.nonce, attempt.generation, asleep)
@@ -111,6 +113,7 @@ def make(terms: Terms) -> Made:
         except BaseException as error:
             files.remove(f"{terms.runtime}/{layout.FROZEN}")
             note.wake()
+            terms.shelf.take_back(made.name, before)
             made.problems += terms.contract.resumed(attempt, _problem(error))
             raise AgentError(_problem(error)) from error
         if terms.leave_running:
@@ -196,7 +199,7 @@ def _has_room(terms: Terms) -> None:
     tasks = tree(terms.root)
     if not tasks:
         raise AgentError(Problem("checkpoint.no-workload", "there is no workload to checkpoint"))
-    need, free = int(needed(tasks) * _MARGIN), room(terms.shelf.top.path).free
+    need, free = int((needed(tasks) + terms.outside) * _MARGIN), room(terms.shelf.top.path).free
     if need > free:
         why = f"it may take {size(need)}, and the volume has {size(free)}"
         fix = "make room on the volume; `workspace-agent artifacts prune` removes old ones"
@@ -207,6 +210,10 @@ def _has_room(terms: Terms) -> None:
 def _problem(error: BaseException) -> Problem:
     if isinstance(error, AgentError):
         return error.problem
+    if isinstance(error, SystemExit):
+        return Problem("checkpoint.stopped", "the checkpoint was stopped before it was made",
+                       "it took longer than there was time, or somebody ended it",
+                       "give it more time, or the pod a longer grace")  # fmt: skip
     if isinstance(error, OSError):
         why = f"{error.filename or 'the volume'}: {os.strerror(error.errno or 0)}"
         return Problem("checkpoint.not-written", "the checkpoint could not be written", why,

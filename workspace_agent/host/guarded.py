@@ -24,14 +24,16 @@ _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Guardian:
     """Waits for a process that works; where it dies, or `is_stuck`, *undo* takes back what it did.
 
-    With *adopt*, orphans of the work come to us, and none of them is left when it is undone.
+    After *secs* it is told to end; 0 is never. With *adopt*, orphans of the work come to us, and
+    none of them is left when it is undone.
     """
 
     def __init__(
         self, undo: Callable[[], None], is_stuck: Callable[[int], bool] = lambda _: False,
-        *, adopt: bool = True,
+        *, secs: float = 0.0, adopt: bool = True,
     ) -> None:  # fmt: skip
         self._undo, self._is_stuck = undo, is_stuck
+        self._limit = time.monotonic() + secs if secs else None
         self._until: float | None = None
         self._child = 0
         if adopt:
@@ -72,13 +74,16 @@ class Guardian:
                 found += more
                 if not more:
                     return found
+            if self._limit is not None and time.monotonic() > self._limit:
+                self._stop()
             is_late = self._until is not None and time.monotonic() > self._until
             if is_late or self._is_stuck(self._child):
                 return b""
 
     def _stop(self) -> None:
-        if self._until is None:
-            self._until = time.monotonic() + _LAST_WORDS
+        if self._until is not None:
+            return
+        self._until = time.monotonic() + _LAST_WORDS
         with suppress(ProcessLookupError):
             os.kill(self._child, signal.SIGTERM)
 
