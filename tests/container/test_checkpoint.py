@@ -79,6 +79,36 @@ def test_three_generations_keep_their_numbers_and_the_end_is_the_workloads_own(
     assert len(starts(volume)) == 2
 
 
+def test_after_five_restores_new_processes_still_come_where_no_agent_is(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    lives = []
+    for _ in range(6):
+        lives.append(pod("forks", volume, env={"FLOOR": "500"}))
+        more(lives[-1], until)
+        assert lives[-1].stop() == 143
+
+    said = [one for life in lives for one in ticks(life)]
+    assert [n for n, _, _ in said] == list(range(1, len(said) + 1))
+    assert {verdict for _, verdict, _ in said} == {"ok"}
+    assert of(volume, "generation") == 5 and min(of(volume, "numbers")) >= 500
+
+
+@pytest.mark.long
+def test_a_gigabyte_of_memory_is_the_same_afterwards(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    env = {"SIZE": "1024", "WORKSPACE_AGENT__WORKLOAD__GRACE": "120s"}
+    first = pod("memory", volume, env=env)
+    more(first, until, 25)
+    assert first.stop(120) == 143
+    second = pod("memory", volume, env=env)
+    more(second, until, 25)
+
+    goes_on(first, second)
+    assert len(starts(volume)) == 1 and of(volume, "bytes") > 1 << 30
+
+
 def test_a_workload_that_is_killed_is_told_as_such(
     pod: Callable, volume: Path, until: Callable
 ) -> None:

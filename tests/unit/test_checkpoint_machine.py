@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from workspace_agent.checkpoint.machine import fingerprint, mismatches
+from workspace_agent.checkpoint.machine import fingerprint, mismatches, pod
 
 HERE: dict[str, Any] = {
     "arch": "x86_64", "kernel": "6.1", "criu": [4, 2], "page": 4096, "cpu": "one",
     "cpu_flags": ["avx", "sse"], "memory": 0, "uptime": 1000.0, "boot": "b", "host": "h",
+    "pod": "",
 }  # fmt: skip
 
 
@@ -48,6 +49,32 @@ def test_more_than_was_needed_is_no_difference() -> None:
 
 def test_a_time_namespace_carries_the_clock() -> None:
     assert mismatches({**HERE, "uptime": 1e9}, HERE, time_space=True) == []
+
+
+UID = "0f0f0f0f-1111-2222-3333-444444444444"
+
+
+@pytest.mark.parametrize(
+    ("then", "here", "begins_anew"),
+    [
+        ({"pod": UID, "at_term": True}, UID, True),
+        ({"pod": UID, "at_term": True}, UID.replace("4", "5"), False),
+        ({"pod": UID, "at_term": False}, UID, False),  # by hand, to go on here
+        ({"pod": "", "at_term": True}, "", False),
+        ({}, UID, False),
+    ],
+)
+def test_a_container_that_its_pod_restarts_begins_anew(
+    then: dict[str, Any], here: str, begins_anew: bool
+) -> None:
+    found = mismatches({**HERE, **then}, {**HERE, "pod": here}, time_space=False)
+    assert bool(found) is begins_anew
+
+
+def test_a_pod_is_known_by_what_the_kubelet_mounts() -> None:
+    line = f"9 8 0:1 /var/lib/kubelet/pods/{UID}/etc-hosts /etc/hosts rw - ext4 /dev/a rw\n"
+    assert pod(f"1 0 0:1 / / rw - overlay overlay rw\n{line}") == UID
+    assert pod("1 0 0:1 /srv/pods/mine/etc-hosts /etc/hosts rw - ext4 /dev/a rw") == ""
 
 
 def test_machines_on_which_it_fails_alike_have_one_name() -> None:

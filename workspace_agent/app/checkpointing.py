@@ -219,7 +219,7 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         return found.paths, found.deleted
 
     def of_machine(tasks: Sequence[Task]) -> dict[str, Any]:
-        return {**bench.here(), **machine.of_tree(tasks)}
+        return {**bench.here(), **machine.of_tree(tasks), "at_term": wish.grace >= 0}
 
     return dump.Terms(
         criu=bench.tool(), shelf=shelf, contract=bench.contract(), runtime=facts.runtime,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import suppress
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from workspace_agent.checkpoint.tree import Task
 
+_POD = re.compile(r"/pods/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/")
+
 # A program that was started on a processor keeps what it found out about it then.
 _FLAGS = ("flags", "Features")
 
@@ -30,6 +33,7 @@ def here(criu: Sequence[int]) -> dict[str, Any]:
         "memory": _memory(),
         "uptime": round(time.clock_gettime(time.CLOCK_MONOTONIC), 3),
         "boot": _text("/proc/sys/kernel/random/boot_id"), "host": name.nodename,
+        "pod": pod(_text("/proc/self/mountinfo")),
     }  # fmt: skip
 
 
@@ -65,7 +69,19 @@ def mismatches(
         secs = duration(version["uptime"] - here["uptime"])
         found.append(f"this machine's clock is {secs} behind the other's: every timer would wait"
                      " so long (a time namespace takes SYS_ADMIN and SYS_TIME)")  # fmt: skip
+    if version.get("at_term") and version.get("pod") and version["pod"] == here["pod"]:
+        found.append("it was frozen in this very pod: a container that is restarted in its pod, as"
+                     " after a failed liveness probe, begins anew")  # fmt: skip
     return found
+
+
+def pod(mountinfo: str) -> str:
+    """Return the UID of the Kubernetes pod that this container is in; "" for none.
+
+    The kubelet keeps what it mounts into a pod's containers in a folder of that name.
+    """
+    found = _POD.search(mountinfo)
+    return found[1] if found else ""
 
 
 def fingerprint(here: Mapping[str, Any]) -> str:

@@ -15,10 +15,12 @@ from threading import Thread
 from workspace_agent.checkpoint import artifact, criu, journal, stdio
 from workspace_agent.checkpoint.digests import Digest, verify
 from workspace_agent.checkpoint.tree import (
+    STOPPED,
     ZOMBIE,
     numbers,
     processes,
     settled,
+    task,
     ticks,
     tree,
     with_threads,
@@ -98,7 +100,7 @@ def restore(terms: Terms) -> Restored:
         found.secs["digests"] = _since(began) - found.secs["criu"] - found.secs["carry"]
         _compare(terms, root, tasks)
         terms.stopped(root)
-        _wake(terms, tasks)
+        _wake(terms, root, tasks)
         found.pid = root
     except BaseException:
         clean(terms.runtime, terms.roots)
@@ -254,17 +256,31 @@ def _compare(terms: Terms, root: int, tasks: Sequence[Task]) -> None:
         why = f"its parent is {first.parent}, and not the agent"
     else:
         return
+    raise AgentError(_not_restored(terms, why))
+
+
+def _not_restored(terms: Terms, why: str) -> Problem:
     fix = "`workspace-agent artifacts show` has the details"
-    raise AgentError(Problem("checkpoint.not-restored", "the processes are not as they were", why,
-                             fix, terms.version.where))  # fmt: skip
+    return Problem("checkpoint.not-restored", "the processes are not as they were", why, fix,
+                   terms.version.where)  # fmt: skip
 
 
-def _wake(terms: Terms, tasks: Sequence[Task]) -> None:
-    asleep = set(terms.version.manifest["asleep"])
-    for one in tasks:
-        if one.pid not in asleep:
-            with suppress(OSError):
-                os.kill(one.pid, signal.SIGCONT)
+def _wake(terms: Terms, root: int, tasks: Sequence[Task]) -> None:
+    """Let them run; raises AgentError unless they do."""
+    still = {one.pid for one in tasks} - set(terms.version.manifest["asleep"])
+    limit = time.monotonic() + _DEATH
+    for pid in still:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGCONT)
+    while time.monotonic() < limit:
+        still = {pid for pid in still if (now := task(pid)) and now.state == STOPPED}
+        if not still:
+            break
+        time.sleep(_SLICE)
+    now = task(root)
+    if still or now is None or now.state == ZOMBIE:
+        why = f"process {min(still)} does not run" if still else "its first process ended at once"
+        raise AgentError(_not_restored(terms, why))
 
 
 def _since(began: float) -> float:

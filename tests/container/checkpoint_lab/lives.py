@@ -38,6 +38,20 @@ def plain() -> None:
     tick()
 
 
+def forks() -> None:
+    """Start a process at each tick; it must not come where the next container's agent is."""
+
+    def check(n: int) -> str:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(n % 100)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        low = pid < int(os.environ["FLOOR"])
+        return f"process {pid} is low" if low else "" if code == n % 100 else f"code {code}"
+
+    tick(check)
+
+
 def tree() -> None:
     """Children over pipes, a terminal of its own, a zombie, and a daemon that it adopted."""
     import pty
