@@ -52,6 +52,10 @@ def test_every_other_kind_stops(kind: str) -> None:
     assert [("not-dumpable", True)] == said(scene(opened(f"anon_inode:{kind}")))
 
 
+def test_a_gpu_stops() -> None:
+    assert [("gpu", True)] == said(scene(opened("/dev/nvidia0")))
+
+
 def test_the_remedy_for_io_uring_is_its_switch() -> None:
     (found,) = of_descriptors(scene(opened("anon_inode:[io_uring]")))
 

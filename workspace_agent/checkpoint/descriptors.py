@@ -147,13 +147,18 @@ def _timer(one: Open) -> Iterator[Found]:
 
 
 def _device(one: Open, scene: Scene) -> Iterator[Found]:
+    if one.target.startswith("/dev/nvidia"):
+        yield Problem(
+            "checkpoint.gpu", f"{one} is a GPU", "what is in its memory cannot be frozen yet",
+            "let the program leave the GPU before a checkpoint (checkpoint.hooks)",
+        ), True, "gpu"  # fmt: skip
+        return
     try:
         info = os.stat(one.link)
     except OSError:
         return
     major, minor = os.major(info.st_rdev), os.minor(info.st_rdev)
-    # cuda-checkpoint lets go of the cards.
-    if not stat.S_ISCHR(info.st_mode) or one.target.startswith("/dev/nvidia"):
+    if not stat.S_ISCHR(info.st_mode):
         return
     if f"tty[{info.st_rdev:x}:{info.st_dev:x}]" in scene.given:
         return
