@@ -115,6 +115,7 @@ def checkpoint(session: Session, wish: Wish, tell: Callable[[str], None]) -> Tol
     """Make a checkpoint; raises AgentError where there is none, and the workload runs on."""
     workload = found(session)
     with _alone(workload.bench.facts.runtime):
+        _undo(workload)  # one that was killed together with its guardian
         watch = _Stillness(workload.bench)
         secs = wish.timeout or workload.bench.profile.checkpoint.timeout
         guardian = Guardian(partial(_undo, workload), watch.is_stuck, secs=secs)
@@ -212,7 +213,8 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         files.commit(f"{facts.runtime}/{layout.CHECKPOINTED}", f"{made.name}\n")
         _note(shelf, what="dump", grace=wish.grace, label=wish.label, state="done",
               version=made.name, bytes=made.bytes, secs=sum_of(made.secs))  # fmt: skip
-        shelf.prune(profile.checkpoint.keep, profile.checkpoint.most)
+        with suppress(OSError):  # what is old does no harm
+            shelf.prune(profile.checkpoint.keep, profile.checkpoint.most)
 
     def listed() -> tuple[Sequence[str], Sequence[str]]:
         found = carrying.listed(facts)

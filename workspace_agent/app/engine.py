@@ -94,7 +94,7 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
         trouble=Problem(**trouble) if trouble else None,
         listen=lambda profile: send(consult.DEADLINE, profile.volume.deadline),
     )
-    if trouble and files.exists(f"{boot.runtime}/{layout.RESTORING}"):
+    if files.exists(f"{boot.runtime}/{layout.RESTORING}"):  # of one that was killed
         from workspace_agent.app import reviving
 
         reviving.clean(opening.facts)

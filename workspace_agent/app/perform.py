@@ -121,6 +121,7 @@ class Performance:
         self.restored = step.pid
         if self.restored and self._hurry:
             self._hurry(report, self.recipe)
+            step.keep()
         return report
 
     def _back(self, report: Report) -> Report:

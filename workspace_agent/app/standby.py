@@ -65,6 +65,7 @@ def _answer(step: Revive, tell: Callable[[str], None]) -> bytes:
     except AgentError as error:
         return dumps(error.problem.to_json()).encode()
     succeed(step.bench.facts.runtime, step.pid)
+    step.keep()
     problems = [problem.to_json()] if problem else []
     return dumps({"pid": step.pid, "problems": problems}).encode()
 
@@ -114,10 +115,13 @@ def _must_be_free(session: Session) -> None:
     """Raise AgentError where another workload runs: its child's place cannot be taken."""
     agent = session.read(layout.AGENT) or {}
     argv = agent.get("argv") or ()
-    if running(agent) and agent.get("workload") and not numbers.is_placeholder(argv):
+    taken = agent.get("workload")
+    if numbers.is_placeholder(argv):
+        taken = checkpoints.successor(session.runtime)
+    if running(agent) and taken:
         raise AgentError(Problem(
             "checkpoint.not-free", "a workload runs here already",
-            f"process {agent['workload']} is this container's",
+            f"process {taken} is this container's",
             "restore in a container that runs `workspace-agent placeholder`"))  # fmt: skip
 
 

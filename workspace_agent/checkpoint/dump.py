@@ -111,8 +111,7 @@ def make(terms: Terms) -> Made:
         try:
             _write(terms, made, note, asked)
         except BaseException as error:
-            files.remove(f"{terms.runtime}/{layout.FROZEN}")
-            note.wake()
+            _thaw(terms, note)
             terms.shelf.take_back(made.name, before)
             made.problems += terms.contract.resumed(attempt, _problem(error))
             raise AgentError(_problem(error)) from error
@@ -141,21 +140,27 @@ def _write(terms: Terms, made: Made, note: Note, asked: Sequence[str]) -> None:
                 manifest["files"] = {name: one.__dict__ for name, one in follower.finish().items()}
                 made.bytes = sum(one["size"] for one in manifest["files"].values())
                 manifest["facts"]["needs_memory"] = made.bytes - manifest["carried"]["bytes"]
+            with made.stage("trial"):
+                manifest["trial"] = terms.trial(stage.fd, tasks)
+            with made.stage("sync"):
+                syncfs(stage.fd)  # the manifest is only true of bytes that stay
+            if not terms.leave_running:  # PID 1 has to know why its child will have ended
+                files.commit(f"{terms.runtime}/{layout.FROZEN}", f"{terms.root}\n")
+            with made.stage("publish"):
+                terms.shelf.publish(made.name, stage, {**manifest, "bytes": made.bytes,
+                                                       "secs": made.secs})  # fmt: skip
         except BaseException:
+            _thaw(terms, note)  # first: what follows may wait for a volume that hangs
             follower.stop()
             raise
-        with made.stage("trial"):
-            manifest["trial"] = terms.trial(stage.fd, tasks)
-        with made.stage("sync"):
-            syncfs(stage.fd)  # the manifest is only true of bytes that stay
-        if not terms.leave_running:  # PID 1 has to know why its child will have ended
-            files.commit(f"{terms.runtime}/{layout.FROZEN}", f"{terms.root}\n")
-        with made.stage("publish"):
-            terms.shelf.publish(made.name, stage, {**manifest, "bytes": made.bytes,
-                                                   "secs": made.secs})  # fmt: skip
     terms.published(made)
     if not terms.leave_running:
         note.kill()
+
+
+def _thaw(terms: Terms, note: Note) -> None:
+    files.remove(f"{terms.runtime}/{layout.FROZEN}")
+    note.wake()
 
 
 def _dump(terms: Terms, images: SafeRoot) -> None:

@@ -81,7 +81,7 @@ class Restored:
 def restore(terms: Terms) -> Restored:
     """Restore the tree and let it run; raises AgentError, and then nothing of it is left.
 
-    What was put into the layer is not forgotten yet: `undo` takes it back until `keep`.
+    What was put into the layer is not forgotten yet: `clean` takes all of it back until `keep`.
     """
     clean(terms.runtime, terms.roots)  # after one that was killed
     found, began = Restored(), time.monotonic()
@@ -112,7 +112,11 @@ def clean(runtime: str, roots: Callable[[], Roots]) -> None:
     """Take back all that a restore has done here, whoever it was and wherever it ended."""
     note = table(files.read(f"{runtime}/{layout.RESTORING}"))
     if note:
-        _kill(set(note["numbers"]), note["since"])
+        _kill(set(note["numbers"]), note["since"], os.fsencode(_pidfile(runtime)))
+        files.remove(f"{runtime}/{layout.RESTORED}")
+        with suppress(FileNotFoundError):
+            for name in os.listdir(f"{runtime}/{layout.CONTROL}"):  # else it thinks it is restored
+                files.remove(f"{runtime}/{layout.CONTROL}/{name}")
     if files.exists(f"{runtime}/{layout.UNDO}"):
         with roots() as found:
             journal.undo(f"{runtime}/{layout.UNDO}", found)
@@ -120,7 +124,7 @@ def clean(runtime: str, roots: Callable[[], Roots]) -> None:
 
 
 def keep(runtime: str, roots: Callable[[], Roots]) -> None:
-    """Leave it there: the workload runs."""
+    """Leave it there, now that PID 1 knows of it: the workload runs."""
     files.remove(f"{runtime}/{layout.RESTORING}")
     if files.exists(f"{runtime}/{layout.UNDO}"):
         with roots() as found:
@@ -144,18 +148,30 @@ def _come(wanted: set[int], since: int) -> list[Task]:
             and one.state != ZOMBIE]  # fmt: skip
 
 
-def _kill(wanted: set[int], since: int) -> None:
-    """End what has taken one of these numbers *since* that time, in `ticks`.
+def _kill(wanted: set[int], since: int, pidfile: bytes) -> None:
+    """End what has taken one of these numbers *since* that time, in `ticks`, and the CRIU at it.
 
-    A zombie is over: PID 1 takes it away when it has time to.
+    CRIU goes on without us: it names *pidfile*. A zombie is over: PID 1 takes it away when it has
+    time to.
     """
-
     limit = time.monotonic() + _DEATH
-    while (rest := _come(wanted, since)) and time.monotonic() < limit:
+    while (rest := [*_named(pidfile), *_come(wanted, since)]) and time.monotonic() < limit:
         for one in rest:
             with suppress(OSError):
                 os.kill(one.pid, signal.SIGKILL)
         time.sleep(_SLICE)  # they are PID 1's children, which reaps them
+
+
+def _named(pidfile: bytes) -> list[Task]:
+    def names(one: Task) -> bool:
+        words = (files.read(f"/proc/{one.pid}/cmdline") or b"").split(b"\0")
+        return one.state != ZOMBIE and pidfile in words
+
+    return [*filter(names, processes())]
+
+
+def _pidfile(runtime: str) -> str:
+    return f"{runtime}/{layout.RESTORING_PID}"
 
 
 class _Checking(Thread):
@@ -224,7 +240,7 @@ def _unpack(terms: Terms) -> None:
 
 def _run(terms: Terms) -> int:
     """Run CRIU, and return the first process, which is stopped as all are."""
-    pidfile = f"{terms.criu.work}/root.pid"
+    pidfile = _pidfile(terms.runtime)
     files.remove(pidfile)  # CRIU does not replace it, and says so at the very end
     with ExitStack() as stack:
         images = stack.enter_context(terms.folder.folder(artifact.IMAGES))

@@ -86,6 +86,8 @@ def run(
             if child.returncode is None:
                 _end(child.pid)
                 child.wait()
+            elif child.returncode < 0:  # somebody killed it, and not those whom it had started
+                _kill(child.pid)
     code = child.returncode if child.returncode >= 0 else 128 - child.returncode
     return Finished(code, time.monotonic() - began, tail(log, start), late)
 
@@ -152,6 +154,13 @@ def tail(log: str, start: int = 0) -> str:
         return ""
 
 
+def _kill(group: int) -> None:
+    import signal
+
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
 def _end(group: int) -> None:
     import signal
 
@@ -162,4 +171,4 @@ def _end(group: int) -> None:
             if os.waitid(os.P_PID, group, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 break
             time.sleep(0.02)
-        os.killpg(group, signal.SIGKILL)
+    _kill(group)

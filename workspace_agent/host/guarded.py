@@ -18,6 +18,9 @@ _SUBREAPER = 36  # linux/prctl.h: orphans of the work come to us
 # it started have for theirs when they are killed: one that waits for a dead disk never ends.
 _LOOK, _LAST_WORDS, _DEATH = 0.5, 3.0, 2.0
 
+# What was started is worth so much waiting, once who started it is dead.
+_PATIENCE, _SLICE = 30.0, 0.01
+
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -60,6 +63,7 @@ class Guardian:
             os.close(reader)
         if answer and os.waitpid(self._child, 0)[1] == 0:
             return answer
+        self._wait()
         self._bury()
         self._undo()
         return None
@@ -74,11 +78,14 @@ class Guardian:
                 found += more
                 if not more:
                     return found
-            if self._limit is not None and time.monotonic() > self._limit:
-                self._stop()
-            is_late = self._until is not None and time.monotonic() > self._until
-            if is_late or self._is_stuck(self._child):
+            if self._is_late():
                 return b""
+
+    def _is_late(self) -> bool:
+        if self._limit is not None and time.monotonic() > self._limit:
+            self._stop()
+        over = self._until is not None and time.monotonic() > self._until
+        return over or self._is_stuck(self._child)
 
     def _stop(self) -> None:
         if self._until is not None:
@@ -86,6 +93,16 @@ class Guardian:
         self._until = time.monotonic() + _LAST_WORDS
         with suppress(ProcessLookupError):
             os.kill(self._child, signal.SIGTERM)
+
+    def _wait(self) -> None:
+        """Let those whom it started end by themselves: a CRIU that is killed may kill its tree."""
+        limit = time.monotonic() + _PATIENCE
+        while time.monotonic() < limit and not self._is_late():
+            try:
+                if not os.waitpid(-1, os.WNOHANG)[0]:
+                    time.sleep(_SLICE)
+            except ChildProcessError:
+                return
 
     def _bury(self) -> None:
         """Kill it and those whom it started, and wait for them, but not for ever."""
@@ -96,7 +113,7 @@ class Guardian:
                     os.kill(pid, signal.SIGKILL)
             try:
                 if not os.waitpid(-1, os.WNOHANG)[0]:
-                    time.sleep(0.01)
+                    time.sleep(_SLICE)
             except ChildProcessError:
                 return
 

@@ -71,6 +71,7 @@ RESTORED = "restored.json"  # which checkpoint the workload comes from
 CONTROL = "control"  # 0700: where the workload and a checkpoint meet
 CHECKPOINTED = "checkpointed"  # this workload has a checkpoint that was made here
 RESTORING = "restoring.json"  # a restore that is under way, and the numbers of its processes
+RESTORING_PID = "restoring.pid"  # the first of them, by CRIU
 UNDO = "restoring.undo"  # what a restore has put into the container's layer
 SCRIPTS = "scripts.json"  # which setup scripts this boot has run
 
