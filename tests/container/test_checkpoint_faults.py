@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from checkpoint_tools import LEAST, command, more, starts, ticks, versions
+from checkpoint_tools import LEAST, command, ledger, more, starts, ticks, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,19 +171,39 @@ def test_the_next_one_wakes_a_workload_whose_checkpoint_died_with_its_guardian(
     assert len(starts(volume)) == 1
 
 
-def test_one_that_was_made_and_cannot_be_found_is_none(
+# Where the volume fails, and what the verb calls it.
+VOLUME_STEPS = {
+    "artifact.want": "cannot be reached", "artifact.Shelf.stage": "could not be written",
+    "dump._carry": "could not be written", "digests.Follower.finish": "could not be written",
+    "artifact.Shelf.publish": "could not be written",
+    "artifact.Shelf.accept": "could not be written",
+    "artifact.Shelf.choose": "could not be written",
+    "after artifact.Shelf.choose": "could not be written",
+}  # fmt: skip
+
+
+def test_a_volume_that_fails_anywhere_leaves_the_workload_and_the_last_checkpoint(
     shaky: Shaky, volume: Path, until: Callable
 ) -> None:
-    pod = shaky(*command("plain"), volume=volume)
+    pod = shaky(*command("tree"), volume=volume)
     more(pod, until)
     pod.text("workspace-agent", "checkpoint", "--leave-running")
     first = current(volume)
-    shaky.plan("artifact.want", "28")
-    done = pod.exec("workspace-agent", "checkpoint")
-
-    assert done.returncode == 1 and b"No space left" in done.stderr
-    lives(pod, until)
-    assert current(volume) == first
+    for count, (at, words) in enumerate(VOLUME_STEPS.items()):
+        number = (errno.ENOSPC, errno.EIO, errno.EROFS)[count % 3]
+        shaky.plan(at, str(number))
+        done = pod.exec("workspace-agent", "checkpoint")
+        said = done.stderr.decode()
+        assert shaky.has_struck() and done.returncode == 1, (at, said)
+        assert words in said and os.strerror(number) in said, (at, said)
+        lives(pod, until)
+        assert not stages(volume) and current(volume) == first, at
+        assert [one.name for one in versions(volume)] == [first], at
+        assert ledger(volume)[-1]["state"] == "failed" or at == "artifact.want", at
+    pod.remove()
+    second = shaky(*command("tree"), volume=volume)
+    more(second, until)
+    assert len(starts(volume)) == 1
 
 
 # Notes on the volume what the container's layer is like where a start of its own begins.

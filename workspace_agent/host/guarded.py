@@ -91,11 +91,13 @@ class Guardian:
         if self._until is not None:
             return
         self._until = time.monotonic() + _LAST_WORDS
-        with suppress(ProcessLookupError):
-            os.kill(self._child, signal.SIGTERM)
+        if self._child:
+            with suppress(ProcessLookupError):
+                os.kill(self._child, signal.SIGTERM)
 
     def _wait(self) -> None:
         """Let those whom it started end by themselves: a CRIU that is killed may kill its tree."""
+        self._child = 0  # it is dead, and its number may be another's
         limit = time.monotonic() + _PATIENCE
         while time.monotonic() < limit and not self._is_late():
             try:
