@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from agents import wait_until
 
+from workspace_agent.host import guarded
 from workspace_agent.host.guarded import Guardian
 
 HANG = 3600.0
@@ -68,7 +69,10 @@ def test_an_answer_is_handed_on_and_nothing_is_undone(tmp_path: Path) -> None:
     assert not (tmp_path / "undone").exists()
 
 
-def test_a_worker_that_is_killed_is_undone_and_none_of_its_children_is_left(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_is_undone_and_none_of_its_children_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded, "_PATIENCE", 0.1)
     pid = guard(tmp_path, slow)
     worker, child = number(tmp_path, "worker"), number(tmp_path, "child")
     os.kill(worker, signal.SIGKILL)
@@ -77,6 +81,26 @@ def test_a_worker_that_is_killed_is_undone_and_none_of_its_children_is_left(tmp_
     assert (tmp_path / "answer").read_bytes() == b"none"
     assert (tmp_path / "undone").exists()
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_whom_a_killed_worker_had_started_has_time_to_end_before_anything_is_undone(
+    tmp_path: Path,
+) -> None:
+    def work(folder: Path) -> bytes:
+        argv = ["sh", "-c", f"until [ -e {folder}/go ]; do sleep 0.02; done;"
+                f" [ -e {folder}/undone ] || touch {folder}/ended"]  # fmt: skip
+        os.posix_spawnp("sh", argv, os.environ)
+        (folder / "worker").write_text(str(os.getpid()))
+        time.sleep(HANG)
+        return b""
+
+    pid = guard(tmp_path, work)
+    os.kill(number(tmp_path, "worker"), signal.SIGKILL)
+    wait_until(lambda: len(children(pid)) == 1, "the orphan is the guardian's")
+    (tmp_path / "go").touch()
+    os.waitpid(pid, 0)
+
+    assert (tmp_path / "ended").exists() and (tmp_path / "undone").exists()
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:

@@ -63,13 +63,14 @@ class Guardian:
             os.close(reader)
         if answer and os.waitpid(self._child, 0)[1] == 0:
             return answer
-        self._wait()
+        if answer is not None:
+            self._wait()
         self._bury()
         self._undo()
         return None
 
-    def _listen(self, reader: int) -> bytes:
-        """Return all that it says; b"" when it hangs, and was killed for that."""
+    def _listen(self, reader: int) -> bytes | None:
+        """Return all that it says; None when it hangs, or does not end when it is told to."""
         poll, found = select.poll(), b""
         poll.register(reader, select.POLLIN)
         while True:
@@ -79,7 +80,7 @@ class Guardian:
                 if not more:
                     return found
             if self._is_late():
-                return b""
+                return None
 
     def _is_late(self) -> bool:
         if self._limit is not None and time.monotonic() > self._limit:
