@@ -171,6 +171,7 @@ def _listen(engine: int, reader: int) -> Any:
                 patience = value if kind == DEADLINE else patience
             if not more:
                 return _filled(_CRASHED, _ended(engine))
+        _bury_others(engine)
         stop = _stop_signal()
         if stop:
             _end(engine)
@@ -178,6 +179,16 @@ def _listen(engine: int, reader: int) -> Any:
         if monotonic() - heard > patience:
             init.send(engine, _signal.SIGKILL)
             return _filled(_HUNG, patience)
+
+
+def _bury_others(engine: int) -> None:
+    """Reap whom the engine has left behind: a restore may need the numbers that they still have."""
+    look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    try:
+        while (found := os.waitid(os.P_ALL, 0, look)) and found.si_pid != engine:
+            os.waitpid(found.si_pid, 0)
+    except ChildProcessError:
+        return
 
 
 def _stop_signal() -> int:

@@ -249,3 +249,72 @@ def test_a_node_agent_restores_in_a_container_without_any_right(
     assert done.returncode == 0, done.stderr
     more(waiting, until)
     goes_on(first, waiting)
+
+
+def damage(version: Path) -> None:
+    """Flip one bit of the memory."""
+    path = version / "criu/pages-1.img"
+    with path.open("r+b") as pages:
+        pages.seek(path.stat().st_size // 2)
+        byte = pages.read(1)
+        pages.seek(-1, 1)
+        pages.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("fallback", "begun", "code"), [("cold", 2, None), ("older", 1, None), ("fail", 1, 125)]
+)
+def test_what_follows_a_checkpoint_that_cannot_be_used_is_the_profiles_choice(
+    fallback: str, begun: int, code: int | None, pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume)
+    more(first, until)
+    first.text("workspace-agent", "checkpoint", "--leave-running")
+    more(first, until)
+    first.stop()
+    damage(versions(volume)[-1])
+    second = pod("plain", volume, env={"WORKSPACE_AGENT__CHECKPOINT__FALLBACK": fallback})
+    if code is None:
+        more(second, until)
+    else:
+        assert second.wait() == code
+
+    assert len(starts(volume)) == begun
+    assert "criu/pages-1.img" in second.err  # whatever follows, it is said
+
+
+def test_a_label_keeps_a_checkpoint_when_its_workload_ends(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume, env={"ENDS_AT": "300"})
+    more(first, until)
+    first.text("workspace-agent", "checkpoint", "--leave-running", "--label", "warm")
+    assert first.wait() == 9
+    lives = [pod("plain", volume, env={"ENDS_AT": "300"}) for _ in range(2)]  # both, at once
+    for one in lives:
+        assert one.wait() == 9
+
+    assert len(starts(volume)) == 1
+    first_said, second_said = ([n for n, _, _ in ticks(one)] for one in lives)
+    assert first_said == second_said == list(range(first_said[0], 301))
+    nonces = {one["nonce"] for one in ledger(volume) if one.get("state") == "done"
+              and one["what"] == "restore"}  # fmt: skip
+    assert len(nonces) == 2
+
+
+def test_a_pod_that_may_not_freeze_passes_the_term_on_without_a_word(
+    placeholder_pod: Callable, volume: Path, until: Callable
+) -> None:
+    one = placeholder_pod(*command("plain"), volume=volume, options=LEAST[2:])
+    more(one, until)
+
+    assert one.stop() == 143
+    assert ledger(volume) == [] and "checkpoint" not in one.err
+
+
+def test_by_hand_only_is_by_hand_only(pod: Callable, volume: Path, until: Callable) -> None:
+    one = pod("plain", volume, env={"WORKSPACE_AGENT__CHECKPOINT__MODE": "manual"})
+    more(one, until)
+
+    assert one.stop() == 143
+    assert versions(volume) == []

@@ -81,17 +81,17 @@ class Revive:
     def apply(self, tell: Callable[[str], None]) -> Problem | None:
         """Restore it; raises AgentError, and then all is as if there was none."""
         with self.bench.shelf(self.workload) as shelf:
-            version = self._chosen(shelf)
-            older = self.bench.profile.checkpoint.fallback == "older" and not self.wanted
-            while version is not None:
-                try:
-                    return self._try(shelf, version, tell)
-                except AgentError:
-                    before = [one for one in shelf.names() if one < version.name]
-                    if not older or not before:
-                        raise
-                    version, older = shelf.read(before[-1]), False
-        return None
+            name = self.wanted or shelf.current()
+            if not name:
+                return None
+            try:
+                return self._try(shelf, shelf.read(name), tell)
+            except AgentError as error:
+                older = [one for one in shelf.names() if one < name]
+                wish = self.bench.profile.checkpoint.fallback
+                if wish != "older" or self.wanted or not older:
+                    raise
+                return self._try(shelf, shelf.read(older[-1]), tell) or error.problem
 
     def _chosen(self, shelf: Shelf) -> Version | None:
         name = self.wanted or shelf.current()

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 # How long a killed process may take to be gone.
 _DEATH = 10.0
 
+# PID 1 reaps those of an attempt before this one.
+_BURIAL = 2.0
+
 _SLICE = 0.005
 
 # PID 1 hears so often that something moves; to ask for that moves some bytes, too.
@@ -134,7 +137,12 @@ def keep(runtime: str, roots: Callable[[], Roots]) -> None:
 def occupied(version: Version) -> list[Task]:
     """Return the processes here that have a number which the checkpoint needs."""
     wanted = set(version.manifest["numbers"])
-    return [one for one in map(with_threads, processes()) if wanted & numbers([one])]
+    limit = time.monotonic() + _BURIAL
+    while True:
+        found = [one for one in map(with_threads, processes()) if wanted & numbers([one])]
+        if any(one.state != ZOMBIE for one in found) or not found or time.monotonic() > limit:
+            return found
+        time.sleep(_SLICE)
 
 
 def _come(wanted: set[int], since: int) -> list[Task]:
