@@ -44,7 +44,7 @@ for folder, names in marshal.loads(zlib.decompress(packed)).items():
 LEAST = ("--cap-add=CHECKPOINT_RESTORE,SYS_PTRACE", "--security-opt=seccomp=unconfined")
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=["trixie", pytest.param("bookworm", marks=pytest.mark.long)])
 def debian(request: pytest.FixtureRequest, make_base: Callable[..., str]) -> tuple[str, str]:
     return request.param, make_base(suite=request.param)
 
