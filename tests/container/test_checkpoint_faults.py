@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
+import random
+import shutil
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -266,3 +269,127 @@ def frozen(pod, until: Callable) -> None:
     more(pod, until)
     assert pod.stop() == 143
     pod.remove()
+
+
+@pytest.fixture
+def pod(placeholder_pod: Callable) -> Callable:
+    """Starts containers that may freeze."""
+    return lambda name, volume, *options, **more: placeholder_pod(
+        *command(name), volume=volume, options=(*LEAST, *options), **more
+    )
+
+
+@pytest.fixture
+def kept(pod: Callable, volume: Path, until: Callable, tmp_path: Path) -> Callable[[], Path]:
+    """Return what makes a copy of a volume with two versions of one workload."""
+    first = pod("plain", volume)
+    more(first, until)
+    first.text("workspace-agent", "checkpoint", "--leave-running")
+    frozen(first, until)
+    count = itertools.count()
+
+    def copy() -> Path:
+        to = tmp_path / f"copy-{next(count)}"
+        shutil.copytree(volume, to, symlinks=True)
+        return to
+
+    return copy
+
+
+def flip(path: Path, at: int = -1) -> None:
+    """Turn one bit of a file, by default in its middle."""
+    data = bytearray(path.read_bytes())
+    data[at if at >= 0 else len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def images(version: Path, kind: str) -> Path:
+    return sorted(version.glob(f"criu/{kind}*.img"))[0]
+
+
+def swap(version: Path) -> None:
+    other = next(one for one in version.parent.iterdir() if one != version)
+    version.rename(version.parent / "x")
+    other.rename(version)
+    (version.parent / "x").rename(other)
+
+
+def graft(version: Path) -> None:
+    """Take the pages of another version: whole, and well formed."""
+    other = next(one for one in version.parent.iterdir() if one != version)
+    shutil.copy(images(other, "pages"), images(version, "pages"))
+
+
+def link(version: Path) -> None:
+    path = images(version, "core")
+    path.rename(version.parent.parent / "elsewhere")
+    path.symlink_to("../../../elsewhere")
+
+
+def link_folder(version: Path) -> None:
+    version.rename(version.parent.parent / "elsewhere")
+    version.symlink_to("../elsewhere")
+
+
+def edit(version: Path) -> None:
+    path = version / "MANIFEST.json"
+    path.write_text(path.read_text().replace('"asleep": []', '"asleep": [1]'))
+
+
+# What is done to a version, and what the message names.
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a bit of the pages": (lambda one: flip(images(one, "pages")), "criu/pages-1.img"),
+    "a bit of the registers": (lambda one: flip(images(one, "core")), "criu/core-"),
+    "a bit of the tree": (lambda one: flip(images(one, "pstree")), "criu/pstree.img"),
+    "a bit of what is carried": (lambda one: flip(one / "carried.tar"), "carried.tar"),
+    "a bit of the manifest": (lambda one: flip(one / "MANIFEST.json", 1), "versions/"),
+    "a shorter image": (lambda one: os.truncate(images(one, "pages"), 4096), "criu/pages-1.img"),
+    "no pages": (lambda one: images(one, "pages").unlink(), "criu/pages-1.img"),
+    "no manifest": (lambda one: (one / "MANIFEST.json").unlink(), "versions/"),
+    "one file more": (lambda one: (one / "criu/x.img").write_text("x"), "criu/x.img"),
+    "another version's place": (swap, "versions/"),
+    "another version's pages": (graft, "criu/pages-1.img"),
+    "a link for a file": (link, "criu/core-"),
+    "a link for the folder": (link_folder, "versions/"),
+}
+
+
+# The others take as long, and go the same ways.
+USUAL = ("a bit of the pages", "a bit of the tree", "a bit of what is carried", "a shorter image",
+         "no manifest", "another version's pages", "a link for the folder")  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["usual", pytest.param("other", marks=pytest.mark.long)])
+def test_a_version_that_is_not_as_it_was_written_is_not_restored(
+    which: str, pod: Callable, kept: Callable[[], Path], until: Callable
+) -> None:
+    for what, (damage, named) in DAMAGE.items():
+        if (what in USUAL) == (which == "usual"):
+            copy = kept()
+            damage(versions(copy)[-1])
+            starts_afresh(what, pod("plain", copy), copy, named, until)
+
+
+@pytest.mark.long
+def test_no_bit_of_any_file_of_a_version_may_differ(
+    pod: Callable, kept: Callable[[], Path], until: Callable
+) -> None:
+    paths = [path for path in versions(kept())[-1].rglob("*") if path.is_file()]
+    assert len(paths) > 12
+    for number, path in enumerate(path for path in paths if path.stat().st_size):
+        copy = kept()
+        version = versions(copy)[-1]
+        there = version / str(path).partition(f"/{version.name}/")[2]
+        flip(there, random.Random(number).randrange(there.stat().st_size))
+        name = str(there.relative_to(version))
+        named = name if name != "MANIFEST.json" else "versions/"
+        starts_afresh(name, pod("plain", copy), copy, named, until)
+
+
+def starts_afresh(what: str, one, volume: Path, named: str, until: Callable) -> None:
+    """Assert that a workload is a new one, and that the log says why, and names that."""
+    until(partial(has_started, volume, 2), f"{what}: it starts afresh")
+    until(lambda: ticks(one), f"{what}: it ticks")
+    assert {token for _, _, token in ticks(one)} == {starts(volume)[-1][1]}, what
+    assert named in one.err and "(checkpoint." in one.err, (what, one.err)
+    one.remove()

@@ -95,7 +95,7 @@ def restore(terms: Terms) -> Restored:
         _unpack(terms)
         found.secs["carry"] = _since(began)
         checking = _Checking(terms, artifact.IMAGES)
-        root = _run(terms)
+        root = _run(terms, checking)
         asleep = terms.version.manifest["asleep"]
         tasks = settled(lambda: _come(set(wanted), since), asleep)
         found.secs["criu"] = _since(began) - found.secs["carry"]
@@ -208,6 +208,10 @@ class _Checking(Thread):
             if now - read > _LEAST:  # else PID 1 shall think that the volume hangs
                 self._terms.tell("the checkpoint is read")
             read = now
+        self.look()
+
+    def look(self) -> None:
+        """Raise AgentError for what was found so far."""
         if self._wrong:
             raise AgentError(damaged(self._terms.version, self._wrong))
 
@@ -246,10 +250,15 @@ def _unpack(terms: Terms) -> None:
         os.close(fd)
 
 
-def _run(terms: Terms) -> int:
+def _run(terms: Terms, checking: _Checking) -> int:
     """Run CRIU, and return the first process, which is stopped as all are."""
     pidfile = _pidfile(terms.runtime)
     files.remove(pidfile)  # CRIU does not replace it, and says so at the very end
+
+    def tell(word: str) -> None:
+        checking.look()  # it may wait for ever for what is missing
+        terms.tell(word)
+
     with ExitStack() as stack:
         images = stack.enter_context(terms.folder.folder(artifact.IMAGES))
         inherit = stdio.opened(terms.agent, terms.version.manifest["stdio"])
@@ -257,11 +266,13 @@ def _run(terms: Terms) -> int:
             stack.callback(os.close, fd)
         done = command.run(
             terms.criu.restore(pidfile, inherit), log=f"{terms.criu.work}/criu.out",
-            env={"PATH": os.defpath}, timeout=terms.timeout, tell=terms.tell,
+            env={"PATH": os.defpath}, timeout=terms.timeout, tell=tell,
             silence=terms.patience, moved=lambda: sum(one.resident for one in processes()),
             cwd=f"/proc/{os.getpid()}/fd/{images.fd}", pass_fds=tuple(inherit),
         )  # fmt: skip
     if done.code:
+        if not done.timed_out:
+            checking.finish()  # what is damaged fails in ways of its own
         raise AgentError(criu.failed("restore", f"{terms.criu.work}/{criu.RESTORE_LOG}", done.tail))
     root = (files.read(pidfile) or b"").strip()
     return int(root) if root.isdigit() else 0
