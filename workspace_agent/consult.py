@@ -35,7 +35,7 @@ _STOP = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGHUP)
 # What the engine gets between a TERM and the KILL; its work can be killed anywhere.
 _LAST_WORDS = 1.0
 
-ALIVE, DEADLINE, GO = "alive", "deadline", "go"
+ALIVE, BURY, DEADLINE, GO = "alive", "bury", "deadline", "go"
 
 _SLICE_MS = 50  # how late a signal may be noticed while we listen to the engine
 
@@ -169,9 +169,10 @@ def _listen(engine: int, reader: int) -> Any:
                 if kind == GO:
                     return value
                 patience = value if kind == DEADLINE else patience
+                if kind == BURY:
+                    _bury_others(engine)
             if not more:
                 return _filled(_CRASHED, _ended(engine))
-        _bury_others(engine)
         stop = _stop_signal()
         if stop:
             _end(engine)
@@ -182,7 +183,10 @@ def _listen(engine: int, reader: int) -> Any:
 
 
 def _bury_others(engine: int) -> None:
-    """Reap whom the engine has left behind: a restore may need the numbers that they still have."""
+    """Reap whom a failed restore has left: the next one needs the numbers that they still have.
+
+    Only when the engine asks for it: the child that we are about to attend may have ended, too.
+    """
     look = os.WEXITED | os.WNOHANG | os.WNOWAIT
     try:
         while (found := os.waitid(os.P_ALL, 0, look)) and found.si_pid != engine:

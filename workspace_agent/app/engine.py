@@ -113,7 +113,7 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
 
     early = answer if "scripts" not in opening.profile.workload.needs else lambda *_: None
     performance = Performance(
-        opening, tell=teller, wired=early, hurry=answer, revive=_reviving(boot, opening)
+        opening, tell=teller, wired=early, hurry=answer, revive=_reviving(boot, opening, send)
     )
     report, recipe = performance.all(), performance.recipe
     was_early, teller.mute = answered, answered
@@ -131,7 +131,7 @@ def work(boot: Boot, trouble: Mapping[str, str] | None, send: Send) -> None:
     _beside(boot, opening)
 
 
-def _reviving(boot: Boot, opening: Opening) -> Callable[[Recipe], Revive | None]:
+def _reviving(boot: Boot, opening: Opening, send: Send) -> Callable[[Recipe], Revive | None]:
     """Return what finds the step that goes on with a frozen workload."""
 
     def step(recipe: Recipe) -> Revive | None:
@@ -146,7 +146,9 @@ def _reviving(boot: Boot, opening: Opening) -> Callable[[Recipe], Revive | None]
         from workspace_agent.start import HOLD
 
         argv = boot.argv or profile.workload.command or HOLD
-        return Revive(Bench(profile, facts, argv), os.getppid(), compose(recipe, boot.environ))
+        env = compose(recipe, boot.environ)
+        bench = Bench(profile, facts, argv)
+        return Revive(bench, os.getppid(), env, bury=lambda: send(consult.BURY))
 
     return step
 

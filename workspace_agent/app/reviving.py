@@ -44,7 +44,8 @@ class Revive:
     """Restore the newest checkpoint of the workload of *bench* as a child of *agent*.
 
     *env* is what it would be started with now. *wanted* is a version that somebody asked for;
-    then nothing that was tried before counts. What came of it is in `pid`.
+    then nothing that was tried before counts. *bury* has PID 1 reap what a failed one has left.
+    What came of it is in `pid`.
     """
 
     bench: Bench
@@ -52,6 +53,7 @@ class Revive:
     env: Mapping[str, str]
     wanted: str = ""
     workload: str = ""
+    bury: Callable[[], None] = lambda: None
     name: str = "checkpoint.restore"
     needs: tuple[str, ...] = ("volume.ready",)
     _pid: list[int] = field(default_factory=list)
@@ -91,6 +93,7 @@ class Revive:
                 wish = self.bench.profile.checkpoint.fallback
                 if wish != "older" or self.wanted or not older:
                     raise
+                self.bury()
                 return self._try(shelf, shelf.read(older[-1]), tell) or error.problem
 
     def _chosen(self, shelf: Shelf) -> Version | None:
