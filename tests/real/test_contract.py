@@ -240,7 +240,7 @@ def test_nobody_ready_is_a_refusal_and_the_afters_run(pair: Pair) -> None:
     pair.log_hook("after.d/a")
     problem = refusal(replace(pair.contract, timeout=SHORT), wait_ready=True)
 
-    assert "ready-for-snapshot is not ready for a checkpoint" == problem.what
+    assert "the workload has not said that it is ready" == problem.what
     assert ["before.d/a", "after.d/a failed"] == pair.calls
 
 

@@ -382,7 +382,11 @@ ROW = {"name", "status", "why", "secs", "detail", "problem"}
     [
         (("setup",), 0, {"dry_run", "steps"}),
         (("setup", "--dry-run"), 0, {"dry_run", "steps"}),
-        (("status",), 3, {"boot", "agent", "private", "defaults", "watch", "restored"}),
+        (
+            ("status",),
+            3,
+            {"boot", "agent", "private", "defaults", "watch", "restored", "checkpoint"},
+        ),
         (("doctor",), 3, {"findings"}),
         (("profile", "list"), 0, {"profiles"}),
         (("profile", "show"), 0, {"profile", "origin"}),

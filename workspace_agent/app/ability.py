@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from workspace_agent.app import checkpoints
 from workspace_agent.app import session as sessions
 from workspace_agent.checkpoint import lint, powers, probe, tree
 from workspace_agent.checkpoint.criu import Criu
@@ -77,6 +78,8 @@ def examine(session: Session) -> Ability:
     found = lint.findings(
         tree.tree(root), may, floor=wanted.floor, tcp=wanted.tcp, volume=opening.facts.volume.path
     )
+    if wanted.mode == "off":
+        found.insert(0, lint.Finding(checkpoints.off(opening.profile), stops=False))
     return Ability(may, dump, restore, proof, found, root)
 
 

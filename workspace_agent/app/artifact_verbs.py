@@ -62,7 +62,8 @@ def _row(version: Version, current: str, ledger: list[dict[str, Any]]) -> dict[s
 
 def _line(row: dict[str, Any]) -> str:
     if "bytes" not in row:
-        return f"! {row['workload']}/{row['version']}  {row['phase']}: {row['why']}"
+        name = "/".join(filter(None, (row["workload"], row["version"])))
+        return f"! {name}  {row['phase']}: {row['why']}"
     mark = "*" if row["phase"] == artifact.READY else " "
     return (
         f"{mark} {row['workload']}/{row['version']}  {size(row['bytes']):>8}"
@@ -76,16 +77,17 @@ def show(session: Session, which: str) -> Told:
         said, ledger = version.manifest, shelf.ledger()
         row = _row(version, shelf.current(), ledger)
         own = [one for one in ledger if one.get("version") == version.name]
-    facts = {k: v for k, v in said["facts"].items() if not isinstance(v, list) or len(v) < 9}
+    facts, took = said["facts"], [f"{name} {duration(secs)}" for name, secs in said["secs"].items()]
     rows = {
-        **row, "argv": " ".join(row["argv"]), "root": said["root"], "threads": said["threads"],
-        "carried": f"{said['carried']['files']} files, {size(said['carried']['bytes'])}",
+        **row, "bytes": size(row["bytes"]), "age": duration(row["age"]),
+        "argv": " ".join(row["argv"]), "root": said["root"], "threads": said["threads"],
+        "carried": f"{counted(said['carried']['files'], 'file')}, {size(said['carried']['bytes'])}",
         "asked": ", ".join(said["contract"]) or "nobody", "where": version.where,
-        **{f"of {name}": value for name, value in facts.items()},
-        **{f"{name} took": duration(secs) for name, secs in said["secs"].items()},
+        "machine": ", ".join(str(facts.get(name, "")) for name in ("arch", "cpu", "kernel")),
+        "took": ", ".join(took),
     }  # fmt: skip
-    lines = [f"{name:<24} {value}" for name, value in rows.items()]
-    lines += [f"{one['what']:<24} {one['state']} {one.get('why', '')}".rstrip() for one in own]
+    lines = [f"{name:<10} {value}" for name, value in rows.items()]
+    lines += [f"{one['what']:<10} {one['state']} {one.get('why', '')}".rstrip() for one in own]
     return Told(lines, {**said, "ledger": own})
 
 
@@ -152,27 +154,33 @@ def export(session: Session, which: str, file: str) -> Told:
 
 def take_in(session: Session, file: str) -> Told:
     """Take in a tar of one; raises AgentError unless all of it is as its manifest says."""
-    bench = _bench(session)
-    with tarfile.open(file) as packed:
-        members = {one.name: one for one in packed.getmembers() if one.isreg()}
-        said = members.get(artifact.MANIFEST)
-        source = packed.extractfile(said) if said else None
-        manifest = artifact.decoded(source.read() if source else b"")
-        if manifest is None:
-            raise AgentError(_foreign(file, "it has no manifest"))
-        workload, name = str(manifest["id"]), str(manifest["version"])
-        with bench.shelf(workload, make=True) as shelf:
-            if name in shelf.names():
-                raise AgentError(_foreign(file, "it is here already"))
-            with shelf.stage(name) as stage, stage.folder(artifact.IMAGES, 0o700):
-                for below, one in members.items():
-                    _extract(packed, one, below, stage)
-                shelf.accept(name, stage)
-            wrong = _wrong(shelf, shelf.read(name))
-            if wrong:
-                shelf.remove(name)
-                raise AgentError(_foreign(file, f"damaged: {', '.join(wrong[:5])}"))
-            shelf.choose(name)
+    try:
+        with tarfile.open(file) as packed:
+            return _taken_in(_bench(session), packed, file)
+    except tarfile.TarError as error:
+        raise AgentError(_foreign(file, "it is no tar archive, or not all of one")) from error
+
+
+def _taken_in(bench: Bench, packed: tarfile.TarFile, file: str) -> Told:
+    members = {one.name: one for one in packed.getmembers() if one.isreg()}
+    said = members.get(artifact.MANIFEST)
+    source = packed.extractfile(said) if said else None
+    manifest = artifact.decoded(source.read() if source else b"")
+    if manifest is None:
+        raise AgentError(_foreign(file, "it has no manifest"))
+    workload, name = str(manifest["id"]), str(manifest["version"])
+    with bench.shelf(workload, make=True) as shelf:
+        if name in shelf.names():
+            raise AgentError(_foreign(file, "it is here already", "use what is here"))
+        with shelf.stage(name) as stage, stage.folder(artifact.IMAGES, 0o700):
+            for below, one in members.items():
+                _extract(packed, one, below, stage)
+            shelf.accept(name, stage)
+        wrong = _wrong(shelf, shelf.read(name))
+        if wrong:
+            shelf.remove(name)
+            raise AgentError(_foreign(file, f"damaged: {', '.join(wrong[:5])}"))
+        shelf.choose(name)
     checkpoints.settle_wanted(bench.facts)
     return Told([f"{workload}/{name} is here"], {"workload": workload, "version": name})
 
@@ -190,9 +198,8 @@ def _extract(packed: tarfile.TarFile, one: tarfile.TarInfo, below: str, stage: A
         os.fsync(target.fileno())
 
 
-def _foreign(file: object, why: str) -> Problem:
-    return Problem("checkpoint.not-imported", "the file was not taken in", why,
-                   "export it again where it was made", str(file))  # fmt: skip
+def _foreign(file: object, why: str, fix: str = "export it again where it was made") -> Problem:
+    return Problem("checkpoint.not-imported", "the file was not taken in", why, fix, str(file))
 
 
 def _bench(session: Session) -> Bench:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from workspace_agent.checkpoint.artifact import Shelf
     from workspace_agent.checkpoint.tree import Task
 
-# What the end of a pod needs beside the checkpoint itself: the workload's own end, ours.
+# What the end of a pod needs beside the checkpoint itself: the workload's own end, ours. And what
+# a checkpoint that is late has, to say so itself.
 _RESERVE = 2.0
 
 _DIED = Problem(
@@ -118,7 +119,7 @@ def checkpoint(session: Session, wish: Wish, tell: Callable[[str], None]) -> Tol
         _undo(workload)  # one that was killed together with its guardian
         watch = _Stillness(workload.bench)
         secs = wish.timeout or workload.bench.profile.checkpoint.timeout
-        guardian = Guardian(partial(_undo, workload), watch.is_stuck, secs=secs)
+        guardian = Guardian(partial(_undo, workload), watch.is_stuck, secs=secs + _RESERVE)
         answer = guardian.run(partial(_answer, workload, wish, tell))
     if answer is None:
         raise AgentError(_DIED)
@@ -146,7 +147,7 @@ def before_stop(session: Session, secs: float, tell: Callable[[str], None]) -> T
         why = error.problem
     left = max(1.0, secs - (time.monotonic() - began))
     told = rescue_verbs.now(session, left, tell)
-    lines = [f"no checkpoint: {why.what}", *told.lines]
+    lines = [*f"no checkpoint: {why.what}\n{why.why}".splitlines(), *told.lines]
     return Told(lines, {**told.data, "checkpoint": why.to_json()}, told.problems)
 
 
@@ -207,6 +208,7 @@ def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[st
 def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], None]) -> dump.Terms:
     bench = workload.bench
     profile, facts = bench.profile, bench.facts
+    timeout = wish.timeout or profile.checkpoint.timeout
 
     def published(made: dump.Made) -> None:
         """Whatever is to be done before the workload ends: nobody is there afterwards."""
@@ -224,7 +226,8 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         return {**bench.here(), **machine.of_tree(tasks), "at_term": wish.grace >= 0}
 
     return dump.Terms(
-        criu=bench.tool(), shelf=shelf, contract=bench.contract(), runtime=facts.runtime,
+        criu=bench.tool(), shelf=shelf, contract=replace(bench.contract(), timeout=timeout),
+        runtime=facts.runtime,
         root=workload.root, agent=workload.agent,
         generation=checkpoints.generation(facts.runtime), facts=of_machine,
         listed=listed, roots=partial(carrying.roots, facts),
@@ -232,7 +235,7 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         about={"label": wish.label, "argv": list(bench.argv), "volume": facts.volume.path,
                "environment": checkpoints.environment(facts),
                "age": checkpoints.age(facts.runtime, workload.root)},
-        outside=_outside(workload), timeout=wish.timeout or profile.checkpoint.timeout,
+        outside=_outside(workload), timeout=timeout,
         leave_running=wish.leave_running, wait_ready=wish.wait_ready, published=published,
         tell=tell,
     )  # fmt: skip
@@ -328,4 +331,6 @@ def _refused(stops: Sequence[Problem]) -> Problem:
     if len(stops) == 1:
         return first
     why = "\n".join(f"{one.what}: {one.why}" if one.why else one.what for one in stops)
-    return replace(first, what=f"a checkpoint is not possible, for {len(stops)} reasons", why=why)
+    fix = "\n".join(dict.fromkeys(one.fix for one in stops if one.fix))
+    what = f"a checkpoint is not possible, for {len(stops)} reasons"
+    return replace(first, what=what, why=why, fix=fix)

@@ -218,9 +218,12 @@ def command_of(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def off(profile: Profile) -> Problem:
-    """Say that there are no checkpoints here."""
-    return Problem(
-        "checkpoint.off", "checkpoints are off here",
-        f"there is no {profile.checkpoint.criu}, or `checkpoint.mode` is `off`",
-        "build the image with Dockerfile.placeholder, and look at the profile",
-    )  # fmt: skip
+    """Say why there are no checkpoints here, where `is_on` says so."""
+    wish = profile.checkpoint
+    if wish.mode == "off":
+        why, fix = "`checkpoint.mode` is `off`", "set it to `auto` or `manual`"
+    elif not files.exists(wish.criu):
+        why, fix = f"there is no {wish.criu} in this image", "make one with deploy/placeholder"
+    else:
+        why, fix = "no agent runs here that has a container to itself", "see `workspace-agent run`"
+    return Problem("checkpoint.off", "checkpoints are off here", why, fix)

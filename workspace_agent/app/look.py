@@ -32,7 +32,8 @@ def status(session: Session, verbose: bool = False) -> Told:
     asked = (in_time(lambda: homes.notice(session), _PATIENCE) or "") if boot is not None else ""
     watch = notices.seen(session.runtime) if session.runtime else {}
     data = {"boot": boot, "agent": agent, "private": made, "defaults": asked, "watch": watch,
-            "restored": session.read(layout.RESTORED)}  # fmt: skip
+            "restored": session.read(layout.RESTORED),
+            "checkpoint": _checkpoint(session)}  # fmt: skip
     if boot is None:
         return Told([f"private environment  {made}"], data, [_NO_BOOT])
     survives = "" if boot.get("survives", True) else " (ends with this container)"
@@ -56,10 +57,18 @@ def _frozen(session: Session) -> list[tuple[str, str]]:
     """Say where the workload comes from, and what is frozen of it."""
     rows = []
     if found := session.read(layout.RESTORED):
+        count = counted(found["processes"], "process", "processes")
         rows.append(("restored", f"generation {found['generation']}, from {found['version']},"
-                     f" {counted(found['processes'], 'process', 'processes')}"))  # fmt: skip
-    name = files.read(f"{session.runtime}/{layout.CHECKPOINTED}") if session.runtime else None
-    return [*rows, *([("checkpoint", name.decode().strip())] if name else [])]
+                     f" {count} in {duration(sum(found['secs'].values()))},"
+                     f" after a life of {duration(found['age'])}"))  # fmt: skip
+    name = _checkpoint(session)
+    return [*rows, *([("checkpoint", name)] if name else [])]
+
+
+def _checkpoint(session: Session) -> str:
+    """Return the name of the last checkpoint that was made here; "" for none."""
+    found = files.read(f"{session.runtime}/{layout.CHECKPOINTED}") if session.runtime else None
+    return (found or b"").decode().strip()
 
 
 def private_state(session: Session) -> str:

@@ -36,6 +36,8 @@ _DIED = Problem("checkpoint.died", "the checkpoint was not restored",
 def restore(session: Session, which: str, dry_run: bool, tell: Callable[[str], None]) -> Told:
     """Go on with the checkpoint *which* here, or with the newest of this container's workload."""
     step = _step(session, which)
+    if step.workload not in artifact.workloads(step.bench.facts.volume.path):
+        raise AgentError(_nothing(step.bench.facts.volume.path))
     with step.bench.shelf(step.workload) as shelf:
         name = step.wanted or shelf.current()
         if not name:
@@ -99,16 +101,16 @@ def _step(session: Session, which: str) -> Revive:
 
 def found(volume: str, which: str) -> tuple[str, str]:
     """Return workload and version of what somebody calls *which*; raises AgentError."""
-    workload, _, version = which.rpartition("/")
-    if not which or workload:
-        return workload, version
-    if which in artifact.workloads(volume):
-        return which, ""
-    for one in artifact.workloads(volume):
+    workload, _, name = which.rpartition("/")
+    for one in artifact.workloads(volume) if which else ():
+        if which == one:
+            return one, ""
         with artifact.shelf(volume, one) as shelf:
-            if which in shelf.names():
-                return one, which
-    raise AgentError(_nothing(volume, which))
+            if workload in ("", one) and name in shelf.names():
+                return one, name
+    if which:
+        raise AgentError(_nothing(volume, which))
+    return "", ""
 
 
 def _must_be_free(session: Session) -> None:
@@ -173,6 +175,8 @@ def _cold(runtime: str, floor: int, argv: Sequence[str]) -> int:
 
 
 def _nothing(volume: str, which: str = "") -> Problem:
-    what = f"there is no checkpoint {which}" if which else "nothing is frozen here"
-    return Problem("checkpoint.nothing", what, f"of this workload, on {volume}",
+    what, why = "nothing of this workload is frozen", f"there is no checkpoint of it on {volume}"
+    if which:
+        what, why = f"there is no checkpoint {which}", f"no workload or version on {volume} is that"
+    return Problem("checkpoint.nothing", what, why,
                    "`workspace-agent artifacts list` shows what there is", volume)  # fmt: skip

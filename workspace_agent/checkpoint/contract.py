@@ -85,21 +85,23 @@ class Contract:
         """
         self._end_last()
         until = time.monotonic() + self.timeout
-        clients, asked, why, name = parts.clients(self.control), [], "", ""
+        clients, asked, problem = parts.clients(self.control), [], None
         for one in reversed(self._parts(clients)):
-            name = one.name
-            asked.append(name)
+            asked.append(one.name)
             self._note(attempt, _kinds(asked, clients))
-            why = one.before(_told(attempt), until - time.monotonic())
-            if why:
+            if why := one.before(_told(attempt), until - time.monotonic()):
+                problem = Problem(
+                    "checkpoint.before-failed", f"{one.name} is not ready for a checkpoint", why,
+                    f"see {self.log}; the workload goes on", one.name,
+                )  # fmt: skip
                 break
-        if not why and wait_ready and not self._is_ready(until):
-            name, why = READY[0], f"it was not there after {duration(self.timeout)}"
-        if why:
+        if not problem and wait_ready and not self._is_ready(until):
             problem = Problem(
-                "checkpoint.before-failed", f"{name} is not ready for a checkpoint", why,
-                f"see {self.log}; the workload goes on", name,
+                "checkpoint.before-failed", "the workload has not said that it is ready",
+                f"{' or '.join(READY)} was not there after {duration(self.timeout)}",
+                "have it write one, or do without --wait-ready; it goes on", self.control,
             )  # fmt: skip
+        if problem:
             self.resumed(attempt, problem)
             raise AgentError(problem)
         return _kinds(asked, clients)

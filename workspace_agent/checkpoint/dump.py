@@ -106,9 +106,9 @@ def make(terms: Terms) -> Made:
     note = Note(root.pid, root.started, made.name, attempt.nonce, attempt.generation, asleep)
     note.write(terms.runtime)
     try:
-        with made.stage("before"):
-            asked = terms.contract.before(attempt, wait_ready=terms.wait_ready)
         try:
+            with made.stage("before"):
+                asked = terms.contract.before(attempt, wait_ready=terms.wait_ready)
             _write(terms, made, note, asked)
         except BaseException as error:
             _thaw(terms, note)
