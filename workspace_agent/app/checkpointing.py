@@ -83,12 +83,13 @@ def found(session: Session) -> Workload:
     opening = session.open(strict=False)
     agent = session.read(layout.AGENT) or {}
     argv = tuple(agent.get("argv") or ())
-    root = agent.get("workload")
+    root, why, fix = agent.get("workload"), "no agent runs here", "`workspace-agent run -- CMD`"
     if numbers.is_placeholder(argv):
         root = checkpoints.successor(session.runtime)
+        why, fix = "this container waits for one itself", "do it where the workload runs"
     if not running(agent) or not root:
-        raise AgentError(Problem("checkpoint.no-workload", "there is no workload to checkpoint",
-                                 "no agent runs here", "`workspace-agent run -- CMD`"))  # fmt: skip
+        what = "there is no workload to checkpoint"
+        raise AgentError(Problem("checkpoint.no-workload", what, why, fix))
     if not checkpoints.is_on(opening.profile, opening.facts):
         raise ImpossibleError(checkpoints.off(opening.profile))
     bench = Bench(opening.profile, opening.facts, checkpoints.command_of(argv))
@@ -168,7 +169,8 @@ def ended(session: Session, code: int) -> Told:
             shelf.choose("")
             _note(shelf, what="ended", version=name, code=code)
     checkpoints.settle_wanted(bench.facts)
-    return Told([f"{name} stays" if stays else f"{name} is spent"], {"version": name})
+    how = "stays" if stays else "is spent: the workload ended by itself"
+    return Told([f"checkpoint {name} {how}"] if name else [], {"version": name})
 
 
 def _answer(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from workspace_agent.app import homes, notices, private
+from workspace_agent.app import checkpoints, homes, notices, private
 from workspace_agent.app.session import Session, Told, running
 from workspace_agent.host import files
 from workspace_agent.host.asking import in_time
 from workspace_agent.model import layout
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import counted, duration
+from workspace_agent.supervise.numbers import is_placeholder
 
 # What is asked of the volume is a convenience.
 _PATIENCE = 2.0
@@ -42,7 +43,7 @@ def status(session: Session, verbose: bool = False) -> Told:
         ("home", boot.get("home") or "as in the image"),
         ("boot", f"{boot['status']}, {boot['path']} path, {duration(boot['secs'])}"),
         *([("defaults", asked)] if asked else []),
-        ("workload", _workload(agent)),
+        ("workload", _workload(agent, session.runtime)),
         *_frozen(session),
         *notices.rows(watch),
         ("private environment", made),
@@ -85,10 +86,13 @@ def private_state(session: Session) -> str:
     return f"{state['phase']}: {state['why']}"
 
 
-def _workload(agent: dict[str, Any] | None) -> str:
+def _workload(agent: dict[str, Any] | None, runtime: str) -> str:
     if agent is None:
         return "none: no agent has started one"
     if "exit_code" in agent:
         return f"ended with {agent['exit_code']}"
     word = "runs" if agent["running"] else "was left by an agent that is gone"
-    return f"process {agent.get('workload', '?')} {word}"
+    pid = agent.get("workload", "?")
+    if is_placeholder(agent.get("argv", ())):
+        pid = checkpoints.successor(runtime) or f"{pid}, which waits for a checkpoint,"
+    return f"process {pid} {word}"

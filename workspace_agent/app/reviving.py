@@ -158,7 +158,8 @@ class Revive:
 
         def renew(pid: int) -> None:
             """Tell the workload who it is now, before it runs."""
-            delta = identity.delta(variables(f"/proc/{pid}/environ"), self.env)
+            env = {**contract.variables(), **self.env}
+            delta = identity.delta(variables(f"/proc/{pid}/environ"), env)
             then = version.manifest["identity"]
             contract.renew(identity.renewed(then, attempt.nonce, attempt.generation, delta))
 

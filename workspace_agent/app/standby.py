@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ from workspace_agent.model.problem import AgentError, ImpossibleError, Problem
 from workspace_agent.supervise import numbers, spawn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from workspace_agent.checkpoint.artifact import Version
 
@@ -135,20 +134,25 @@ def placeholder(
     After *secs*, or where it cannot be restored, *argv* is started afresh; 0 waits for ever.
     """
     until = time.monotonic() + secs if secs else None
-    runtime = session.runtime
+    runtime, floor = session.runtime, 0
     while not files.exists(f"{runtime}/{layout.SUCCESSOR}"):
         tell("waiting for a checkpoint")
-        step = None
-        with suppress(AgentError):
+        try:
             step = _step(session, which)
-        if step and not isinstance(step.check(), Skip):
-            if _tried(step, tell):
-                return 0
-            if step.bench.profile.checkpoint.fallback == "fail":
-                return 1
-            return _cold(runtime, step.bench.profile.checkpoint.floor, argv)
+            floor = step.bench.profile.checkpoint.floor
+            if not isinstance(step.check(), Skip):
+                if _tried(step, tell):
+                    return 0
+                if step.bench.profile.checkpoint.fallback == "fail":
+                    return 1
+                return _cold(runtime, floor, argv)
+        except ImpossibleError as error:
+            _say(error.problem.lines("problem"))
+            return _cold(runtime, floor, argv)
+        except AgentError:  # the one that is wanted is not there yet
+            pass
         if until is not None and time.monotonic() > until:
-            return _cold(runtime, 0, argv)
+            return _cold(runtime, floor, argv)
         time.sleep(_LOOK)
     return 0
 
@@ -157,19 +161,28 @@ def _tried(step: Revive, tell: Callable[[str], None]) -> bool:
     made = _guarded(step, tell)
     said = table(made) if made else _DIED.to_json()
     if "slug" in said:
-        for line in Problem(**said).lines("problem"):
-            os.write(2, os.fsencode(f"workspace-agent: {line}\n"))
+        _say(Problem(**said).lines("problem"))
+    else:
+        _say([f"process {said['pid']} goes on"])
     return "pid" in said
+
+
+def _say(lines: Iterable[str]) -> None:
+    """Write into the pod's log."""
+    os.write(2, os.fsencode("".join(f"workspace-agent: {line}\n" for line in lines)))
 
 
 def _cold(runtime: str, floor: int, argv: Sequence[str]) -> int:
     """Start *argv* afresh as PID 1's next child."""
     if not argv:
+        _say(["there is no command to start afresh"])
         return 1
     numbers.reach(floor - 1)
     started = spawn.spawn(argv, os.environ, ())
     if started.error:
+        _say([f"{argv[0]} cannot be started"])
         return 127
+    _say([f"process {started.pid} is started afresh"])
     succeed(runtime, started.pid)
     return 0
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from workspace_agent.app import checkpointing
+from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 from workspace_agent.model.problem import AgentError
 
@@ -35,6 +36,8 @@ def checkpoint(
     Exit codes:
       0  made      1  not made, and the workload runs on      4  not possible here      5  busy
     """
+    if ended is not None or grace >= 0:  # by PID 1
+        render.into_log()
     if dry_run:
         options.finish(checkpointing.dry_run(options.session), bad=4)
     if ended is not None:

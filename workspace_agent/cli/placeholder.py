@@ -7,6 +7,7 @@ import sys
 import click
 
 from workspace_agent.app import standby
+from workspace_agent.cli import render
 from workspace_agent.cli.main import Options, pass_options
 
 
@@ -27,4 +28,5 @@ def placeholder(options: Options, secs: float, artifact: str, cmd: tuple[str, ..
       workspace-agent placeholder -- python serve.py
       workspace-agent placeholder --for 60 -- python serve.py
     """
+    render.into_log()
     sys.exit(standby.placeholder(options.session, secs, artifact, cmd, options.tell))

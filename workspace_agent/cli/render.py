@@ -27,6 +27,15 @@ _COLOURS = {
 }  # fmt: skip
 
 
+_prefix = ""
+
+
+def into_log() -> None:
+    """Have every line say whose it is: they go to the pod's log, among the workload's own."""
+    global _prefix
+    _prefix = "workspace-agent: "
+
+
 def show(told: Told, code: int, verb: str, *, as_json: bool, color: str, quiet: bool) -> None:
     """Print *told*: lines on stdout and problems on stderr, or the envelope on stdout."""
     if as_json:
@@ -34,7 +43,7 @@ def show(told: Told, code: int, verb: str, *, as_json: bool, color: str, quiet: 
         return
     coloured = wants_colour(sys.stdout, color)
     for line in told.lines if not quiet else told.lines[-1:]:
-        click.echo(line, color=coloured)
+        click.echo(f"{_prefix}{line}", color=coloured)
     for problem in told.problems:
         _problem(problem, "error" if code in (1, 2) else "problem", color)
 
@@ -42,7 +51,7 @@ def show(told: Told, code: int, verb: str, *, as_json: bool, color: str, quiet: 
 def progress(text: str) -> None:
     """Say what a long call is at: the first word after a second, then one every ten."""
     if not _teller:
-        _teller.append(Teller(lambda: None, lambda line: click.echo(line, err=True)))
+        _teller.append(Teller(lambda: None, lambda line: click.echo(f"{_prefix}{line}", err=True)))
     _teller[0](text)
 
 
@@ -107,4 +116,5 @@ def _problem(problem: Problem, word: str, choice: str) -> None:
     first, *rest = problem.lines(word)
     coloured = wants_colour(sys.stderr, choice)
     head = first.replace(f"{word}:", click.style(f"{word}:", fg="red"), 1) if coloured else first
-    click.echo("\n".join([head, *rest]), err=True, color=coloured)
+    lines = [f"{_prefix}{line}" for line in (head, *rest)]
+    click.echo("\n".join(lines), err=True, color=coloured)
