@@ -16,7 +16,7 @@ from time import monotonic
 from workspace_agent.host import installing
 from workspace_agent.host.chalf import signal as _signal
 from workspace_agent.model.recipe import path_beside
-from workspace_agent.supervise import init, watch
+from workspace_agent.supervise import init, spawn, watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _STOP = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGHUP)
 # What the engine gets between a TERM and the KILL; its work can be killed anywhere.
 _LAST_WORDS = 1.0
 
-ALIVE, BURY, DEADLINE, GO = "alive", "bury", "deadline", "go"
+ALIVE, BURY, DEADLINE, GO, RELEASE = "alive", "bury", "deadline", "go", "release"
 
 _SLICE_MS = 50  # how late a signal may be noticed while we listen to the engine
 
@@ -168,6 +168,8 @@ def _listen(engine: int, reader: int) -> Any:
                 (kind, value), data = marshal.loads(data[4 : 4 + size]), data[4 + size :]
                 if kind == GO:
                     return value
+                if kind == RELEASE:
+                    spawn.release()
                 patience = value if kind == DEADLINE else patience
                 if kind == BURY:
                     _bury_others(engine)

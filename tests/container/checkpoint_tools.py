@@ -61,3 +61,11 @@ def of(volume: Path, name: str) -> dict[str, Any]:
 def command(name: str) -> tuple[str, ...]:
     """Return the command of a workload."""
     return ("python3", "/lab/lives.py", name)
+
+
+def goes_on(*pods: Any) -> None:
+    """Assert that the log of all is one: no gap, no repeat, all well, one memory."""
+    said = [one for pod in pods for one in ticks(pod)]
+    assert [n for n, _, _ in said] == list(range(1, len(said) + 1))
+    assert {verdict for _, verdict, _ in said} == {"ok"}
+    assert len({token for _, _, token in said}) == 1

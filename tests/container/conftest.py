@@ -34,10 +34,10 @@ INSTALL = "apt-get install -y podman crun buildah debootstrap"
 
 
 def podman(
-    *argv: str | bytes, check: bool = True, **options: object
+    *argv: str | bytes, check: bool = True, under: Sequence[str] = (), **options: object
 ) -> subprocess.CompletedProcess:
-    """Run podman; a failure shows what it said."""
-    command = [HARNESS / "podman", *argv]
+    """Run podman, by the command *under* if that is given; a failure shows what it said."""
+    command = [*under, HARNESS / "podman", *argv]
     done = subprocess.run(command, capture_output=True, timeout=600, **options)
     if check and done.returncode:
         words = b" ".join(os.fsencode(a) for a in argv).decode(errors="replace")
@@ -153,8 +153,12 @@ class Pods:
         user: str | None = None,
         read_only: bool = False,
         options: Sequence[str] = (),
+        under: Sequence[str] = (),
     ) -> Pod:
-        """Start a container; *volume* is what is bound to /workspace (`PATH` or `PATH:ro`)."""
+        """Start a container; *volume* is what is bound to /workspace (`PATH` or `PATH:ro`).
+
+        *under* is a command that runs podman, such as `unshare --time`.
+        """
         pod = Pod(f"workspace-agent-test-{uuid.uuid4().hex[:12]}")
         self.made.append(pod)
         flags: list[str | bytes] = [*options]
@@ -168,8 +172,14 @@ class Pods:
             flags += ["--read-only", "--read-only-tmpfs=false"]
         for name, value in (env or {}).items():
             flags.append(os.fsencode(f"--env={name}=") + os.fsencode(value))
-        podman("run", "--detach", "--name", pod.name, *flags, image or self.image, *command)
+        words = ("--name", pod.name, *flags, image or self.image, *command)
+        podman("run", "--detach", *words, under=under)
         return pod
+
+    def named(self, name: str) -> Pod:
+        """Return a container that podman started otherwise."""
+        self.made.append(Pod(name))
+        return self.made[-1]
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from checkpoint_tools import LEAST, command, ledger, more, of, starts, ticks, versions
+from checkpoint_tools import LEAST, command, goes_on, ledger, more, of, starts, ticks, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,14 +31,6 @@ def pod(placeholder_pod: Callable) -> Callable:
         return placeholder_pod(*words, volume=volume, options=(*LEAST, *options), **more)
 
     return start
-
-
-def goes_on(first, second) -> None:
-    """Assert that the log of both is one: no gap, no repeat, all well, one memory."""
-    said = [*ticks(first), *ticks(second)]
-    assert [n for n, _, _ in said] == list(range(1, len(said) + 1))
-    assert {verdict for _, verdict, _ in said} == {"ok"}
-    assert len({token for _, _, token in said}) == 1
 
 
 def test_a_pod_that_is_stopped_goes_on_in_the_next_one(

@@ -65,23 +65,6 @@ def test_a_continue_resumes_what_a_suspend_stopped() -> None:
     assert [(0.0, SEND, SIGSTOP), (0.0, PAUSE, 0), (5.0, SEND, SIGCONT)] == replay(history)
 
 
-def test_the_kernels_hup_and_cont_after_a_hand_over_are_swallowed_once_each() -> None:
-    history = [(0.0, SIGHUP), (0.0, SIGCONT), (1.0, SIGHUP), (2.0, SIGCONT)]
-
-    assert [(1.0, SEND, SIGHUP), (2.0, SEND, SIGCONT)] == replay(history, HAND_OVER)
-
-
-def test_a_hup_after_a_hand_over_does_not_use_up_the_cont() -> None:
-    history = [(0.0, SIGHUP), (1.0, SIGHUP), (2.0, SIGCONT), (3.0, SIGCONT)]
-
-    assert [(1.0, SEND, SIGHUP), (3.0, SEND, SIGCONT)] == replay(history, HAND_OVER)
-
-
-@pytest.mark.parametrize("number", [SIGHUP, SIGCONT])
-def test_without_a_hand_over_the_first_hup_and_cont_are_somebodys(number: int) -> None:
-    assert [(0.0, SEND, number)] == replay([(0.0, number)])
-
-
 def test_a_workload_that_outlives_its_grace_is_killed_exactly_once() -> None:
     history = [(10.0, SIGTERM), (34.9, CLOCK), (35.0, CLOCK), (36.0, CLOCK), (99.0, CLOCK)]
 

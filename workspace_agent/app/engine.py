@@ -146,9 +146,9 @@ def _reviving(boot: Boot, opening: Opening, send: Send) -> Callable[[Recipe], Re
         from workspace_agent.start import HOLD
 
         argv = boot.argv or profile.workload.command or HOLD
-        env = compose(recipe, boot.environ)
-        bench = Bench(profile, facts, argv)
-        return Revive(bench, os.getppid(), env, bury=lambda: send(consult.BURY))
+        bench, env = Bench(profile, facts, argv), compose(recipe, boot.environ)
+        return Revive(bench, os.getppid(), env, bury=lambda: send(consult.BURY),
+                      release=lambda: send(consult.RELEASE))  # fmt: skip
 
     return step
 

@@ -10,7 +10,7 @@ from functools import partial
 from threading import Thread
 
 from workspace_agent.app import carrying, checkpoints
-from workspace_agent.checkpoint import identity, machine, powers, restore, tries
+from workspace_agent.checkpoint import identity, machine, powers, restore, stdio, tries
 from workspace_agent.checkpoint.contract import Attempt
 from workspace_agent.host import files
 from workspace_agent.host.alive import Sign
@@ -44,8 +44,8 @@ class Revive:
     """Restore the newest checkpoint of the workload of *bench* as a child of *agent*.
 
     *env* is what it would be started with now. *wanted* is a version that somebody asked for;
-    then nothing that was tried before counts. *bury* has PID 1 reap what a failed one has left.
-    What came of it is in `pid`.
+    then nothing that was tried before counts. *bury* has PID 1 reap what a failed one has left,
+    *release* has it give up its terminal. What came of it is in `pid`.
     """
 
     bench: Bench
@@ -54,6 +54,7 @@ class Revive:
     wanted: str = ""
     workload: str = ""
     bury: Callable[[], None] = lambda: None
+    release: Callable[[], None] = lambda: None
     name: str = "checkpoint.restore"
     needs: tuple[str, ...] = ("volume.ready",)
     _pid: list[int] = field(default_factory=list)
@@ -142,6 +143,8 @@ class Revive:
                  for one in powers.against_restore(self.bench.rights, recorded)]  # fmt: skip
         found += machine.mismatches(manifest["facts"], here,
                                     time_space=full)  # fmt: skip
+        if stdio.lacks_terminal(self.agent, manifest["stdio"]):
+            found.append("this container has no terminal, and it had one (`--tty`, `tty: true`)")
         now = self.env.get("VIRTUAL_ENV", "")
         if manifest.get("environment", "") != now:
             found.append("the environment of packages is another one than it ran in")
@@ -172,6 +175,9 @@ class Revive:
             # Before: CRIU gives numbers without moving the cursor, and those who pass theirs by
             # must not stand on one at that moment.
             numbers.reach(max(version.manifest["numbers"]))
+            if stdio.terminals(version.manifest["stdio"]):
+                self.release()
+                stdio.wait_released(self.agent)
             found = restore.restore(terms)
         try:
             problems = telling(partial(contract.restored, attempt), tell)

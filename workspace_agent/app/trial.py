@@ -25,6 +25,12 @@ _NO_NAMESPACES = "this container may not make the namespaces that it takes (CAP_
 # CRIU makes them again at their paths, where the workload's own still are.
 _SOCKETS = "it has sockets with a path, whose names a trial would take away"
 
+# CRIU links such a file to a name beside the old one, and every restore takes that away again.
+_LINKS = "it has a file open by a name that is gone, and CRIU's link to it would be used up"
+
+# remap-fpath.img: a magic number and entries behind their sizes; the last field is the kind.
+_REMAPS, _MAGIC, _NO_LINK = "remap-fpath.img", 8, (b"\x18\x01", b"\x18\x02")
+
 
 def run(bench: Bench, agent: int, stage: int, tasks: Sequence[Task]) -> str:
     """Try what is in the open folder *stage*; returns `passed`, or `waived: ` and why.
@@ -34,7 +40,7 @@ def run(bench: Bench, agent: int, stage: int, tasks: Sequence[Task]) -> str:
     wish = bench.profile.checkpoint.trial
     if wish == "never":
         return "waived: `checkpoint.trial` is `never`"
-    why = _SOCKETS if _has_sockets(tasks) else ""
+    why = _SOCKETS if _has_sockets(tasks) else _LINKS if _has_links(stage) else ""
     code, log = (trial.NO_NAMESPACES, "") if why else _try(bench, agent, stage)
     if code == 0:
         return PASSED
@@ -57,6 +63,11 @@ def _try(bench: Bench, agent: int, stage: int) -> tuple[int, str]:
         inherit = stdio.opened(agent, stdio.outside(agent))
         for fd in inherit:
             stack.callback(os.close, fd)
+            if inherit[fd].startswith("tty["):  # CRIU would take it away from the workload
+                master, slave = os.openpty()
+                stack.callback(os.close, master)
+                os.dup2(slave, fd)
+                os.close(slave)
         argv = [sys.executable, "-I", "-S", trial.__file__,
                 *replace(bench.tool(), work=work).restore(pidfile, inherit)]  # fmt: skip
         done = command.run(
@@ -65,6 +76,18 @@ def _try(bench: Bench, agent: int, stage: int) -> tuple[int, str]:
             cwd=f"/proc/{os.getpid()}/fd/{stage}/{artifact.IMAGES}",
         )  # fmt: skip
     return done.code, f"{work}/{criu.RESTORE_LOG}"
+
+
+def _has_links(stage: int) -> bool:
+    """Say whether the dump has made a link."""
+    data = files.read(f"/proc/self/fd/{stage}/{artifact.IMAGES}/{_REMAPS}") or b""
+    at = _MAGIC
+    while at < len(data):
+        end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+        if not data.endswith(_NO_LINK, at, end):
+            return True
+        at = end
+    return False
 
 
 def _has_sockets(tasks: Sequence[Task]) -> bool:

@@ -14,6 +14,7 @@ from workspace_agent.checkpoint import artifact, carried, criu, freezing, identi
 from workspace_agent.checkpoint.contract import Attempt
 from workspace_agent.checkpoint.digests import Follower
 from workspace_agent.checkpoint.freezing import Note
+from workspace_agent.checkpoint.regular import forget_links
 from workspace_agent.checkpoint.tree import STOPPED, numbers, settled, tree
 from workspace_agent.host import command, files
 from workspace_agent.host.room import room
@@ -134,14 +135,14 @@ def _write(terms: Terms, made: Made, note: Note, asked: Sequence[str]) -> None:
                 manifest = {**_manifest(terms, note, tasks), "contract": list(asked)}
                 with made.stage("carry"):
                     manifest["carried"] = _carry(terms, stage)
+                with made.stage("trial"):  # its files are as they were in this moment only
+                    manifest["trial"] = terms.trial(stage.fd, tasks)
                 if terms.leave_running:
                     note.wake()
             with made.stage("digests"):
                 manifest["files"] = {name: one.__dict__ for name, one in follower.finish().items()}
                 made.bytes = sum(one["size"] for one in manifest["files"].values())
                 manifest["facts"]["needs_memory"] = made.bytes - manifest["carried"]["bytes"]
-            with made.stage("trial"):
-                manifest["trial"] = terms.trial(stage.fd, tasks)
             with made.stage("sync"):
                 syncfs(stage.fd)  # the manifest is only true of bytes that stay
             if not terms.leave_running:  # PID 1 has to know why its child will have ended
@@ -164,6 +165,7 @@ def _thaw(terms: Terms, note: Note) -> None:
 
 
 def _dump(terms: Terms, images: SafeRoot) -> None:
+    forget_links(tree(terms.root))
     argv = terms.criu.dump(terms.root, stdio.terminals(stdio.outside(terms.agent)))
     log = f"{terms.criu.work}/{criu.DUMP_LOG}"
     done = command.run(

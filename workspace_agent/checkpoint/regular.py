@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from contextlib import suppress
 from functools import cache
 
+from workspace_agent.checkpoint.scene import descriptors, maps
 from workspace_agent.model.problem import Problem
 from workspace_agent.model.words import size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from workspace_agent.checkpoint.scene import Found, Open, Scene
+    from workspace_agent.checkpoint.tree import Task
 
 # criu.py's --ghost-limit: deleted files are kept in the checkpoint up to this.
 _GHOST = 512 << 20
+
+# What CRIU calls its link to a file that is open by a name that is gone.
+_LINK = re.compile(r"link_remap\.\d+")
+_GONE = re.compile(r" (/\S.*) \(deleted\)$", re.M)
 
 _SQLITE = b"SQLite format 3\0"
 
@@ -50,6 +58,18 @@ def judge(one: Open, scene: Scene) -> Iterator[Found]:
             "SQLite finds that its file is another one after a restore and does not write to it",
             "keep it on the volume",
         ), False, one.target  # fmt: skip
+
+
+def forget_links(tasks: Sequence[Task]) -> None:
+    """Remove the links of an earlier dump of *tasks*: CRIU wants to use their names again."""
+    gone: set[str] = set()
+    for one in tasks:
+        gone.update(_GONE.findall(maps(one.pid)))
+        gone.update(*(_GONE.findall(f" {fd.target}") for fd in descriptors(one.pid, one)))
+    for folder in {os.path.dirname(path) for path in gone}:
+        with suppress(OSError):
+            for name in filter(_LINK.fullmatch, os.listdir(folder)):
+                os.unlink(f"{folder}/{name}")
 
 
 def _is_here(link: str, path: str) -> bool:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from contextlib import suppress
+
+from workspace_agent.host import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+# The agent answers at once; where it is no agent, or is another one, CRIU says what it lacks.
+_PATIENCE, _SLICE = 2.0, 0.002
 
 
 def outside(agent: int) -> dict[str, str]:
@@ -31,6 +37,23 @@ def outside(agent: int) -> dict[str, str]:
 def terminals(stdio: Mapping[str, str]) -> list[str]:
     """Return the terminals among them."""
     return sorted({one for one in stdio.values() if one.startswith("tty[")})
+
+
+def lacks_terminal(agent: int, stdio: Mapping[str, str]) -> bool:
+    """Say whether one of *stdio* was a terminal, and is none in process *agent*."""
+    here = outside(agent)
+    return any(what.startswith("tty[") and not here.get(number, "").startswith("tty[")
+               for number, what in stdio.items())  # fmt: skip
+
+
+def wait_released(agent: int) -> None:
+    """Wait until no terminal controls process *agent*, which was asked for it; not for ever."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        words = (files.read(f"/proc/{agent}/stat") or b"").rpartition(b")")[2].split()
+        if not words or words[4] == b"0":
+            return
+        time.sleep(_SLICE)
 
 
 def opened(agent: int, stdio: Mapping[str, str]) -> dict[int, str]:

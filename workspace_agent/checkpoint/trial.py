@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 _NEWNS, _NEWPID, _NEWNET = 0x00020000, 0x20000000, 0x40000000
 _PRIVATE = 0x4000 | 0x40000  # MS_REC | MS_PRIVATE
 
+# New mounts: where, and of what; the workload's terminals have their numbers in the old one.
+_MOUNTS = (
+    (b"/proc", b"proc", None),
+    (b"/dev/pts", b"devpts", b"newinstance,ptmxmode=0666,mode=0620"),
+)
+
 # linux/sockios.h, linux/if.h
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1
 
@@ -45,9 +51,9 @@ def main(argv: list[str]) -> int:
 
 def _within(libc: CDLL, argv: list[str]) -> int:
     """Be the first process there: what is restored ends when we do."""
-    if libc.mount(b"none", b"/", None, _PRIVATE, None) or libc.mount(
-        b"proc", b"/proc", b"proc", 0, None
-    ):
+    if libc.mount(b"none", b"/", None, _PRIVATE, None):
+        return NO_NAMESPACES
+    if any(libc.mount(kind, at, kind, 0, options) for at, kind, options in _MOUNTS):
         return NO_NAMESPACES
     _raise_loopback()
     child = os.posix_spawn(argv[0], argv, dict(os.environ))

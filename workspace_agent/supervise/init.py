@@ -63,23 +63,17 @@ class Duty:
     *grace* is the time between a TERM and the KILL that follows it.
     """
 
-    __slots__ = ("_deadline", "_paused", "_quirks", "_tty", "grace", "stopping")
+    __slots__ = ("_deadline", "_paused", "_tty", "grace", "stopping")
 
     def __init__(self, grace: float, tty: int = spawn.NO_TTY) -> None:
         self.grace = grace
         self._tty = tty
         self._deadline: float | None = None
-        # Giving the terminal up as its session's leader makes the kernel send us one HUP and one
-        # CONT; they are not for the workload.
-        self._quirks = {_signal.SIGHUP, _signal.SIGCONT} if tty == spawn.HAND_OVER else set()
         self._paused = False
         self.stopping = False
 
     def on_signal(self, number: int, now: float) -> list[tuple[str, int]]:
         """Answer a signal that somebody sent us."""
-        if number in self._quirks:
-            self._quirks.discard(number)
-            return []
         if number in _SUSPEND:
             # A group that left our session is orphaned: it would ignore TSTP, but not STOP.
             self._paused = True

@@ -42,8 +42,8 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], mask: Iterable[int]) -> S
     PATH is that of *env*. A file without an interpreter line runs under /bin/sh, as shells do.
     """
     tty = tty_kind()
-    if tty == HAND_OVER and not _ioctl("TIOCNOTTY"):
-        tty = NO_TTY  # the terminal on stdin is not the one that controls us
+    if tty == HAND_OVER:
+        release()
     if tty == NO_TTY:
         try:
             return _spawn_detached(argv, env, mask)
@@ -86,6 +86,19 @@ def tty_kind() -> int:
     except OSError:
         return NO_TTY  # another session's
     return LEND if os.isatty(1) else NO_TTY
+
+
+def release() -> None:
+    """Give up the terminal on stdin, if it controls us, for another session to take.
+
+    The kernel sends our group a HUP and a CONT for that, which are for nobody.
+    """
+    of_it = (_signal.SIGHUP, _signal.SIGCONT)
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, of_it)
+    if _ioctl("TIOCNOTTY"):
+        while _signal.sigtimedwait(of_it, 0) is not None:
+            pass
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
 def lend(pgrp: int, holder: int | None = None) -> None:

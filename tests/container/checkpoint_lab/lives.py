@@ -157,6 +157,22 @@ def outside() -> None:
     tick(check)
 
 
+def linked() -> None:
+    """A file that is open by a name that it has no longer, but has another: on the volume."""
+    data = open(f"{VOLUME}/first", "wb+")  # noqa: SIM115
+    data.write(b"linked")
+    data.flush()
+    os.link(f"{VOLUME}/first", f"{VOLUME}/second")
+    os.unlink(f"{VOLUME}/first")
+
+    def check(n: int) -> str:
+        data.seek(0)
+        same = os.path.samestat(os.fstat(data.fileno()), os.stat(f"{VOLUME}/second"))
+        return "" if same and data.read() == b"linked" else "the file"
+
+    tick(check)
+
+
 def pool() -> None:
     """Two spawned workers with queues, and shared memory: semaphores below /dev/shm."""
     import multiprocessing
