@@ -312,7 +312,7 @@ def test_the_terminal_is_the_workloads_again_however_it_starts(
         agent = json.loads(one.text("cat", "/run/workspace-agent/agent.json"))
         said.append((len(starts(volume)), *controls(one, str(agent["workload"]))))
         one.stop()
-        for image in (versions(volume)[-1] / "criu").glob("pages-*.img") if said[1:] else ():
+        for image in (versions(volume)[-1] / "criu").glob("core-*.img") if said[1:] else ():
             image.write_bytes(b"")
 
     assert said == [(1, True, True), (1, True, True), (2, True, True)]

@@ -43,7 +43,7 @@ def of_tree(tasks: Sequence[Task]) -> dict[str, Any]:
     for one in tasks:
         said = powers.status(one.pid)
         needed |= int(said.get("CapPrm", "0"), 16) | int(said.get("CapInh", "0"), 16)
-    return {"needs_capabilities": needed}
+    return {"needs_capabilities": needed, "uptime": round(_clock(tasks[0].pid), 3)}
 
 
 def mismatches(
@@ -90,6 +90,17 @@ def fingerprint(here: Mapping[str, Any]) -> str:
 
     parts = [here[name] for name in ("arch", "kernel", "criu", "cpu")]
     return sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _clock(pid: int) -> float:
+    """Return the monotonic clock of *pid*, whose time namespace may be another one than ours."""
+    theirs, ours = (_offset(_text(f"/proc/{one}/timens_offsets")) for one in (pid, "self"))
+    return time.clock_gettime(time.CLOCK_MONOTONIC) + theirs - ours
+
+
+def _offset(said: str) -> float:
+    words = said.split()[:3]
+    return int(words[1]) + int(words[2]) / 1e9 if len(words) == 3 else 0.0
 
 
 def _memory() -> int:
