@@ -432,18 +432,6 @@ def test_a_server_that_never_answers_or_only_in_drops_is_given_up(pair: Pair) ->
     assert "no answer for 500 ms" == problem.why.replace("499", "500")
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["http://192.0.2.1:80", "http://example.com", "https://127.0.0.1", "http://127.0.0.1@192.0.2.1",
-     "http://0.0.0.0:80", "http://169.254.169.254"],
-)  # fmt: skip
-def test_only_this_machine_is_asked(pair: Pair, url: str) -> None:
-    assert (
-        "is not http:// on a loopback address"
-        in refusal(replace(pair.contract, http=url, timeout=SHORT)).why
-    )
-
-
 def test_the_folder_is_private_and_nothing_of_an_earlier_container_stays(pair: Pair) -> None:
     (pair.control / "restore-complete").touch()
     pair.contract.open()

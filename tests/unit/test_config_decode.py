@@ -271,3 +271,13 @@ def test_a_secret_with_a_word_in_braces_is_not_in_the_message() -> None:
 
     assert 1 == len(issues)
     assert "cret" not in str(issues[0])
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://192.0.2.1:80", "http://example.com", "https://127.0.0.1", "http://127.0.0.1@192.0.2.1",
+     "http://0.0.0.0:80", "http://169.254.169.254", "127.0.0.1:8000", "http://127.0.0.1:99999"],
+)  # fmt: skip
+def test_only_a_server_of_this_machine_is_asked(url: str) -> None:
+    _, (issue,) = decode({"checkpoint": {"http": url}})
+    assert "is not http:// on a loopback address" in str(issue)

@@ -43,7 +43,7 @@ def listed(session: Session) -> Told:
             rows.append({"workload": shelf.workload, "version": "", "phase": artifact.FAILED,
                          "why": ledger[-1].get("why", ""), "label": ""})  # fmt: skip
     lines = [_line(row) for row in sorted(rows, key=lambda row: str(row["version"]))]
-    return Told(lines or ["nothing is frozen"], {"artifacts": rows}, problems)
+    return Told(lines or ([] if problems else ["nothing is frozen"]), {"artifacts": rows}, problems)
 
 
 def _row(version: Version, current: str, ledger: list[dict[str, Any]]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def verify(session: Session, which: str) -> Told:
             continue
         if wrong:
             problems.append(restore.damaged(shelf.read(name), wrong))
-    line = f"{counted(count, 'checkpoint')} read, {len(problems)} not as written"
+    line = f"{counted(count, 'checkpoint')} read, {len(problems)} not as they should be"
     return Told([line], {"read": count, "wrong": len(problems)}, problems)
 
 

@@ -66,16 +66,14 @@ class Workload:
 
     def lint(self) -> list[Finding]:
         """Say everything that is to be said before it is frozen; touches nothing."""
-        wish = self.bench.profile.checkpoint
-        return findings(tree(self.root), self.bench.rights, floor=wish.floor, tcp=wish.tcp,
-                        volume=self.bench.facts.volume.path)  # fmt: skip
-
-    def obstacles(self) -> list[Problem]:
-        """Say what makes a checkpoint impossible."""
-        return [
-            *against_dump(self.bench.rights),
-            *(one.problem for one in self.lint() if one.stops),
-        ]
+        wish, stops = self.bench.profile.checkpoint, against_dump(self.bench.rights)
+        try:
+            self.bench.secret()
+        except AgentError as error:
+            stops.append(error.problem)
+        return [*(Finding(one, stops=True) for one in stops),
+                *findings(tree(self.root), self.bench.rights, floor=wish.floor, tcp=wish.tcp,
+                          volume=self.bench.facts.volume.path)]  # fmt: skip
 
 
 def found(session: Session) -> Workload:
@@ -100,7 +98,7 @@ def dry_run(session: Session) -> Told:
     """Say what a checkpoint would take, and what is in its way; touches nothing."""
     workload = found(session)
     tasks, said = tree(workload.root), workload.lint()
-    stops = [*against_dump(workload.bench.rights), *(one.problem for one in said if one.stops)]
+    stops = [one.problem for one in said if one.stops]
     warnings = [one.problem for one in said if not one.stops]
     lines = [
         f"  {counted(len(tasks), 'process', 'processes')}, at most {size(dump.needed(tasks))}",
@@ -185,7 +183,7 @@ def _answer(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> byte
 
 def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[str, Any]:
     """Make a checkpoint, and note in the ledger how it went; raises AgentError."""
-    if stops := workload.obstacles():
+    if stops := [one.problem for one in workload.lint() if one.stops]:
         raise ImpossibleError(_refused(stops))
     bench = workload.bench
     with bench.shelf(make=True) as shelf:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from workspace_agent.checkpoint import tree
+from workspace_agent.config import forms
 from workspace_agent.host import command, files
 from workspace_agent.model import jsontext
 from workspace_agent.model.words import duration
@@ -90,7 +91,7 @@ def _is_program(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Http:
-    """A server of the workload at *url*, which may be on this machine only."""
+    """A server of the workload at *url*, which is on this machine: the profile takes no other."""
 
     url: str
     name: str = "http"
@@ -110,9 +111,7 @@ class Http:
 
         until = time.monotonic() + left
         address, body = urlsplit(self.url), jsontext.dumps(dict(told))
-        host = _loopback(address.hostname or "")
-        if address.scheme != "http" or not host:
-            return f"{self.url} is not http:// on a loopback address"
+        there = (forms.loopback(self.url), address.port or 80)
         head = (
             f"POST {address.path.rstrip('/')}/checkpoint/{what} HTTP/1.1\r\n"
             f"Host: {address.netloc}\r\nConnection: close\r\n"
@@ -120,33 +119,22 @@ class Http:
         )
         said = b""
         try:
-            with socket.create_connection((host, address.port or 80), max(0.01, left)) as there:
-                there.sendall((head + body).encode())
+            with socket.create_connection(there, max(0.01, left)) as stream:
+                stream.sendall((head + body).encode())
                 while b"\n" not in said and len(said) < _HEAD:
-                    there.settimeout(max(0.01, until - time.monotonic()))
-                    more = there.recv(_HEAD)
+                    stream.settimeout(max(0.01, until - time.monotonic()))
+                    more = stream.recv(_HEAD)
                     if not more:
                         break
                     said += more
         except TimeoutError:
             return f"no answer for {duration(left)}"
-        except (OSError, ValueError) as error:
-            return str(error)
+        except OSError as error:
+            return f"{self.url}: {os.strerror(error.errno or 0)}"
         status = said.split()[1:2]
         if status and status[0][:1] == b"2":
             return ""
         return f"status {status[0].decode(errors='replace')[:20]}" if status else "no answer"
-
-
-def _loopback(host: str) -> str:
-    """Return the address that *host* is, if that is a loopback one; no name is looked up."""
-    import ipaddress
-
-    try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-    except ValueError:
-        return ""
-    return str(address) if address.is_loopback else ""
 
 
 @dataclass(frozen=True)

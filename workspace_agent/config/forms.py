@@ -113,7 +113,29 @@ def _comparison(text: str) -> None:
         raise RefusedError(f"{quoted(text)} compares with no version", hint)
 
 
+def loopback(url: str) -> str:
+    """Return the address of a server on this machine; refuses any other. No name is looked up."""
+    import ipaddress
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+        if parts.scheme == "http" and ipaddress.ip_address(host).is_loopback and parts.port != 0:
+            return host
+    except ValueError:
+        pass
+    hint = "write it like `http://127.0.0.1:8000`"
+    raise RefusedError(f"{quoted(url)} is not http:// on a loopback address", hint)
+
+
+def _loopback_or_empty(text: str) -> None:
+    if text:
+        loopback(text)
+
+
 _FORMS = {
+    "loopback-or-empty": _loopback_or_empty,
     "comparison": _comparison,
     "glob": _glob,
     "relative": _relative,

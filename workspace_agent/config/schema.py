@@ -449,6 +449,7 @@ class CheckpointSection:
         "",
         "Where the workload listens for the same on this machine, such as `http://127.0.0.1:8000`;"
         " it gets POST `/checkpoint/before` and `/checkpoint/after`.",
+        form="loopback-or-empty",
     )
     env: tuple[str, ...] = key(
         (),
