@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from workspace_agent.app import checkpoints, standby
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from workspace_agent.app.session import Session
     from workspace_agent.checkpoint.artifact import Shelf, Version
+    from workspace_agent.host.safe_root import SafeRoot
 
 # What a version consists of, for a tar of it: these, and the images.
 _OWN = (artifact.MANIFEST, artifact.SIGNATURE, artifact.CARRIED)
@@ -139,17 +140,29 @@ def _is_damaged(shelf: Shelf, name: str) -> bool:
 
 def export(session: Session, which: str, file: str) -> Told:
     """Write one as a tar, readable for its owner only."""
-    with ExitStack() as stack:
-        shelf, version = stack.enter_context(_version(session, which))
-        folder = stack.enter_context(shelf.top.folder(f"versions/{version.name}"))
-        names = [*filter(folder.look, _OWN), *sorted(version.manifest["files"])]
-        out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        raw = stack.enter_context(open(out, "wb"))
-        packed = stack.enter_context(tarfile.open(fileobj=raw, mode="w|"))
+    with _version(session, which) as (shelf, version):
+        try:
+            with shelf.top.folder(f"versions/{version.name}") as folder:
+                _pack(version, folder, file)
+        except OSError as error:
+            why, fix = os.strerror(error.errno or 0), "name a file in a folder that has room"
+            what = "the checkpoint was not exported"
+            raise AgentError(Problem("checkpoint.not-exported", what, why, fix, file)) from error
+    return Told([f"{version.name} is in {file}"], {"file": file, "version": version.name})
+
+
+def _pack(version: Version, folder: SafeRoot, file: str) -> None:
+    names = [*filter(folder.look, _OWN), *sorted(version.manifest["files"])]
+    with open(file, "wb", opener=_private) as out, tarfile.open(fileobj=out, mode="w|") as packed:
         for name in dict.fromkeys(names):
             with open(folder.open(name, os.O_RDONLY), "rb") as source:
                 packed.addfile(packed.gettarinfo(arcname=name, fileobj=source), source)
-    return Told([f"{version.name} is in {file}"], {"file": file, "version": version.name})
+
+
+def _private(file: str, flags: int) -> int:
+    fd = os.open(file, flags, 0o600)
+    os.fchmod(fd, 0o600)  # of one that was there
+    return fd
 
 
 def take_in(session: Session, file: str) -> Told:
@@ -185,7 +198,7 @@ def _taken_in(bench: Bench, packed: tarfile.TarFile, file: str) -> Told:
     return Told([f"{workload}/{name} is here"], {"workload": workload, "version": name})
 
 
-def _extract(packed: tarfile.TarFile, one: tarfile.TarInfo, below: str, stage: Any) -> None:
+def _extract(packed: tarfile.TarFile, one: tarfile.TarInfo, below: str, stage: SafeRoot) -> None:
     folder, _, name = below.rpartition("/")
     if folder not in ("", artifact.IMAGES) or (not folder and name not in _OWN):
         raise AgentError(_foreign(packed.name, f"{below} does not belong there"))
