@@ -229,7 +229,7 @@ def test_a_node_agent_restores_in_a_container_without_any_right(
     first.stop()
     repository = Path(__file__).parents[2]
     waiting = placeholder_pod(
-        "workspace-agent", "placeholder", "--artifact", "none", "--", *command("plain"),
+        "workspace-agent", "placeholder", "--", *command("plain"),
         volume=volume, options=LEAST[2:],
     )  # fmt: skip
     waiting.until("pgrep", "-f", "workspace_agent placeholder")

@@ -11,7 +11,7 @@ from workspace_agent.app import checkpoints, reviving
 from workspace_agent.app.checkpoints import Bench
 from workspace_agent.app.reviving import Revive
 from workspace_agent.app.session import Session, Told, running
-from workspace_agent.checkpoint import artifact
+from workspace_agent.checkpoint import artifact, powers
 from workspace_agent.host import files
 from workspace_agent.host.guarded import Guardian
 from workspace_agent.model import layout
@@ -131,16 +131,19 @@ def placeholder(
 ) -> int:
     """Wait for a checkpoint of *argv*, or for *which*, and go on with it; returns the exit code.
 
-    After *secs*, or where it cannot be restored, *argv* is started afresh; 0 waits for ever.
+    After *secs*, or where it cannot be restored, *argv* is started afresh; 0 waits for ever. A
+    container that may not restore leaves that to the node's agent (`nsrestore`).
     """
     until = time.monotonic() + secs if secs else None
     runtime, floor = session.runtime, 0
     while not files.exists(f"{runtime}/{layout.SUCCESSOR}"):
-        tell("waiting for a checkpoint")
+        waits = "waiting for a checkpoint"
         try:
             step = _step(session, which)
             floor = step.bench.profile.checkpoint.floor
-            if not isinstance(step.check(), Skip):
+            if powers.against_restore(step.bench.rights):
+                waits = "waiting for the node's agent: this container may not restore by itself"
+            elif not isinstance(step.check(), Skip):
                 if _tried(step, tell):
                     return 0
                 if step.bench.profile.checkpoint.fallback == "fail":
@@ -151,6 +154,7 @@ def placeholder(
             return _cold(runtime, floor, argv)
         except AgentError:  # the one that is wanted is not there yet
             pass
+        tell(waits)
         if until is not None and time.monotonic() > until:
             return _cold(runtime, floor, argv)
         time.sleep(_LOOK)
