@@ -61,11 +61,6 @@ class Version:
     manifest: dict[str, Any]
     where: str
 
-    def fact(self, name: str) -> Any:
-        """Return a fact of the machine that it was made on; None for one that was not noted."""
-        facts = self.manifest.get("facts")
-        return facts.get(name) if isinstance(facts, dict) else None
-
 
 def name(now: float | None = None) -> str:
     """Return the name of a new version; later ones sort behind earlier ones."""

@@ -72,16 +72,11 @@ class Contract:
         """Return what the workload has to find in its environment; what the pod has set stays."""
         return {name: self.environ.get(name) or self.control for name in layout.CONTROL_NAMES}
 
-    def kinds(self) -> list[str]:
-        """Return who takes part now, for the manifest: those restored have to answer again."""
-        clients = parts.clients(self.control)
-        return _kinds([one.name for one in self._parts(clients)], clients)
-
     def before(self, attempt: Attempt, *, wait_ready: bool = False) -> list[str]:
         """Ask everybody to get ready, and with *wait_ready* wait for the workload's own word.
 
-        Returns who was asked, as `kinds` does. Raises AgentError with the reason of the first that
-        is not; all who were asked until then have been told.
+        Returns who was asked, each process with the library for itself. Raises AgentError with the
+        reason of the first that is not; all who were asked until then have been told.
         """
         self._end_last()
         until = time.monotonic() + self.timeout

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import time
 
+from workspace_agent.host import files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_LARGE = 1 << 26  # a node's own network may have a hundred thousand routes
 _LOCAL = "LOCAL"  # the word for an address of our own in fib_trie
 
 
@@ -75,8 +78,4 @@ def _jump(now: Mapping[str, object], then: Mapping[str, object], name: str) -> f
 
 
 def _text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as handle:
-            return handle.read()
-    except OSError:
-        return ""
+    return (files.read(path, _LARGE) or b"").decode("ascii", "replace")

@@ -35,7 +35,7 @@ class Roots:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._forget()
+        self.forget()
         self._stack.close()
 
     def point(self, path: str) -> str:
@@ -51,7 +51,7 @@ class Roots:
         """Return the descriptor of the folder that *path* is in, until the next call of this."""
         above = path.rpartition("/")[0]
         if self._last is None or self._last_path != above:
-            self._forget()
+            self.forget()
             self._last, self._last_path = self.folder(above), above
         return self._last.fd
 
@@ -73,9 +73,6 @@ class Roots:
 
     def forget(self) -> None:
         """Open folders anew from now on: one of this name may be another one."""
-        self._forget()
-
-    def _forget(self) -> None:
         if self._last:
             os.close(self._last.fd)
             self._last = None

@@ -102,9 +102,8 @@ def look(tasks: Sequence[Task], may: Powers, *, volume: str, tcp: str) -> Scene:
     root = tasks[0].pid
     kinds: dict[str, str] = {}
     devices: dict[tuple[int, int], str] = {}
-    for line in (
-        (files.read(f"/proc/{root}/mountinfo", _LARGE) or b"").decode("latin-1").split("\n")
-    ):
+    table = files.read(f"/proc/{root}/mountinfo", _LARGE) or b""
+    for line in table.decode("latin-1").split("\n"):
         head, _, tail = line.partition(" - ")
         if tail:
             number, _, device, *_ = head.split(" ")
@@ -127,12 +126,9 @@ def descriptors(pid: int, task: Task) -> Iterator[Open]:
         for name in os.listdir(f"/proc/{pid}/fd"):
             with suppress(OSError):
                 target = os.readlink(f"/proc/{pid}/fd/{name}")
-                info = (
-                    b""
-                    if target.startswith("socket:")
-                    else files.read(f"/proc/{pid}/fdinfo/{name}")
-                )
-                yield Open(task, int(name), target, (info or b"").decode("latin-1"))
+                is_socket = target.startswith("socket:")  # nothing is asked of their fdinfo
+                info = b"" if is_socket else files.read(f"/proc/{pid}/fdinfo/{name}") or b""
+                yield Open(task, int(name), target, info.decode("latin-1"))
 
 
 def maps(pid: int) -> str:

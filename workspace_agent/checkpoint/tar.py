@@ -110,14 +110,14 @@ def members(source: int) -> Iterator[Member]:
             return
         if kind == _PAX:
             if size > _LONGEST:
-                raise _wrong("a header is too long")
+                raise wrong("a header is too long")
             more = dict(_records(window.get(at, size)))
             fields, kind, size, at = _read(window, at + size + -size % BLOCK)
         one = _member(fields, kind, size, more)
         one.at = at
         at += one.stored + -one.stored % BLOCK
         if at > end:
-            raise _wrong("it is cut off")
+            raise wrong("it is cut off")
         if one.parts is not None:
             _read_parts(window, one)
         yield one
@@ -136,7 +136,7 @@ class _Window:
             self._start, begin = at, 0
             self._data = os.pread(self._fd, max(size, _AHEAD), at)
         if begin + size > len(self._data):
-            raise _wrong("it is cut off")
+            raise wrong("it is cut off")
         return self._data[begin : begin + size]
 
 
@@ -175,16 +175,16 @@ def _read(window: _Window, at: int) -> tuple[bytes, bytes, int, int]:
     if not any(block):
         return block, b"", 0, at
     if block[257:263] != b"ustar\0" or any(block[345:500]):
-        raise _wrong("it is not one of ours")
+        raise wrong("it is not one of ours")
     if _number(block[148:154]) != sum(block) - sum(block[148:156]) + 8 * 32:
-        raise _wrong("a header is damaged")
+        raise wrong("a header is damaged")
     return block, block[156:157], _number(block[124:136]), at + BLOCK
 
 
 def _number(field: bytes) -> int:
     text = field.rstrip(b"\0 ")
     if not text.isdigit() or text.strip(b"01234567"):
-        raise _wrong("a header is damaged")
+        raise wrong("a header is damaged")
     return int(text, 8)
 
 
@@ -192,11 +192,11 @@ def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
     while data:
         length, _, _ = data[:12].partition(b" ")
         if not length.isdigit() or not 0 < int(length) <= len(data):
-            raise _wrong("a header is damaged")
+            raise wrong("a header is damaged")
         record, data = data[len(length) + 1 : int(length)], data[int(length) :]
         key, is_there, value = record[:-1].partition(b"=")
         if not is_there:
-            raise _wrong("a header is damaged")
+            raise wrong("a header is damaged")
         yield key.decode(errors="surrogateescape"), value
 
 
@@ -205,9 +205,9 @@ def _member(block: bytes, kind: bytes, size: int, more: dict[str, bytes]) -> Mem
     path = deleted or more.get(f"{_SPARSE}name") or more.get("path") or block[:100].rstrip(b"\0")
     to = more.get("linkpath", block[157:257].rstrip(b"\0"))
     if kind not in (FILE, HARD, LINK, FOLDER, PIPE) or (size and kind != FILE):
-        raise _wrong(f"{_shown(path)} is of a kind that is not carried")
+        raise wrong(f"{_shown(path)} is of a kind that is not carried")
     if not _is_plain(path) or (kind == HARD and not _is_plain(to)) or b"\0" in to:
-        raise _wrong(f"{_shown(path)} is no name")
+        raise wrong(f"{_shown(path)} is no name")
     try:
         stored = int(more.get("size", size))
         seconds, _, rest = more.get("mtime", b"0").partition(b".")
@@ -217,9 +217,9 @@ def _member(block: bytes, kind: bytes, size: int, more: dict[str, bytes]) -> Mem
         )
         real = int(more.get(f"{_SPARSE}realsize", stored))
     except ValueError:
-        raise _wrong(f"{_shown(path)} has a damaged header") from None
+        raise wrong(f"{_shown(path)} has a damaged header") from None
     if min(stored, uid, gid, real) < 0:
-        raise _wrong(f"{_shown(path)} has a damaged header")
+        raise wrong(f"{_shown(path)} has a damaged header")
     xattrs = tuple(
         (key[len(_XATTR) :], value) for key, value in more.items() if key.startswith(_XATTR)
     )
@@ -237,13 +237,13 @@ def _read_parts(window: _Window, one: Member) -> None:
         numbers = [int(line) for line in lines[1 : 1 + 2 * count]]
         parts = tuple(zip(numbers[::2], numbers[1::2], strict=True))
     except ValueError:
-        raise _wrong(f"{_shown(os.fsencode(one.path))} has a damaged header") from None
+        raise wrong(f"{_shown(os.fsencode(one.path))} has a damaged header") from None
     table = sum(len(line) + 1 for line in lines[: 1 + 2 * count])
     one.at += table + -table % BLOCK
     one.stored -= table + -table % BLOCK
     whole = sum(length for _, length in parts) == one.stored
     if not whole or any(start < 0 or n < 0 or start + n > one.size for start, n in parts):
-        raise _wrong(f"{_shown(os.fsencode(one.path))} has a damaged header")
+        raise wrong(f"{_shown(os.fsencode(one.path))} has a damaged header")
     one.parts = parts
 
 
@@ -256,7 +256,8 @@ def _shown(path: bytes) -> str:
     return ascii(os.fsdecode(path[:200]))
 
 
-def _wrong(why: str) -> AgentError:
+def wrong(why: str) -> AgentError:
+    """Say that an archive is none of ours, or is damaged, and *why*."""
     return AgentError(Problem(
         "checkpoint.carried-damaged", "the files that came with the checkpoint cannot be unpacked",
         why, "take another checkpoint: `workspace-agent checkpoint`",

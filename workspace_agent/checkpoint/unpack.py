@@ -16,7 +16,6 @@ from workspace_agent.checkpoint.tar import Member
 from workspace_agent.host import files
 from workspace_agent.host.safe_root import SafeRoot
 from workspace_agent.host.transfer import Ways
-from workspace_agent.model.problem import AgentError, Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class _Unpacking:
     def plan(self, one: Member) -> None:
         """Say what has to be done for *one*."""
         if one.path in self._met:
-            raise _twice(one.path)
+            raise tar.wrong(f"{one.path!a} comes twice")
         self._met.add(one.path)
         if one.path.rpartition("/")[0] in self._made:
             self._make_later(one)  # all of the folder goes when this is undone
@@ -317,10 +316,3 @@ def _dress(fd: int, one: Member) -> None:
         with suppress(OSError):  # a file system without such
             os.setxattr(fd, name, value)
     os.utime(fd, ns=(one.mtime_ns, one.mtime_ns))
-
-
-def _twice(path: str) -> AgentError:
-    return AgentError(Problem(
-        "checkpoint.carried-damaged", "the files that came with the checkpoint cannot be unpacked",
-        f"{path!r} comes twice", "take another checkpoint: `workspace-agent checkpoint`",
-    ))  # fmt: skip
