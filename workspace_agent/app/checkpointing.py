@@ -209,6 +209,7 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
     bench = workload.bench
     profile, facts = bench.profile, bench.facts
     timeout = wish.timeout or profile.checkpoint.timeout
+    patience = max(1.0, timeout - _RESERVE) if wish.grace >= 0 else timeout
 
     def published(made: dump.Made) -> None:
         """Whatever is to be done before the workload ends: nobody is there afterwards."""
@@ -226,7 +227,7 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         return {**bench.here(), **machine.of_tree(tasks), "at_term": wish.grace >= 0}
 
     return dump.Terms(
-        criu=bench.tool(), shelf=shelf, contract=replace(bench.contract(), timeout=timeout),
+        criu=bench.tool(), shelf=shelf, contract=replace(bench.contract(), timeout=patience),
         runtime=facts.runtime,
         root=workload.root, agent=workload.agent,
         generation=checkpoints.generation(facts.runtime), facts=of_machine,

@@ -139,7 +139,7 @@ class Revive:
         """Say everything that keeps *version* from being restored here, now."""
         manifest, full = version.manifest, powers.is_full(self.bench.rights)
         recorded = int(manifest["facts"].get("needs_capabilities", 0))
-        found = [f"{one.what}: {one.why}" if one.why else one.what
+        found = [f"{one.what}: {one.why} ({one.fix})"
                  for one in powers.against_restore(self.bench.rights, recorded)]  # fmt: skip
         found += machine.mismatches(manifest["facts"], here,
                                     time_space=full)  # fmt: skip

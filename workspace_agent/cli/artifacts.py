@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from workspace_agent.app import artifact_verbs
+from workspace_agent.app import artifact_verbs, parcels
 from workspace_agent.cli.main import Options, pass_options
 
 
@@ -52,7 +52,7 @@ def prune(options: Options, keep: int, damaged: bool, dry_run: bool) -> None:
 @pass_options
 def export(options: Options, which: str, file: str) -> None:
     """Write one to FILE, as a tar; it holds all of the workload's memory."""
-    options.finish(artifact_verbs.export(options.session, which, file))
+    options.finish(parcels.export(options.session, which, file))
 
 
 @artifacts.command("import")
@@ -60,4 +60,4 @@ def export(options: Options, which: str, file: str) -> None:
 @pass_options
 def import_(options: Options, file: str) -> None:
     """Take in what `export` wrote; whoever made FILE can run code in the workload's place."""
-    options.finish(artifact_verbs.take_in(options.session, file))
+    options.finish(parcels.take_in(options.session, file))
