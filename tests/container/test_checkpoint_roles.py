@@ -1,4 +1,4 @@
-"""Where checkpoints have to work: Kubernetes, all rights, each kind of stdio, no agent in front."""
+"""Where checkpoints have to work: Kubernetes, all rights, any stdio, any user, another init."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
 from checkpoint_tools import LEAST, command, goes_on, ledger, more, of, starts, ticks, versions
+from wheels import wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -329,3 +331,279 @@ def test_without_a_terminal_one_that_had_one_starts_afresh(
 
     assert "this container has no terminal" in second.err
     assert [one["state"] for one in ledger(volume)] == ["done", "refused"]
+
+
+# Who is the first process, and who waits
+
+
+BARE = LEAST[:-1]  # the image's own entrypoint, which is none
+
+UNDER = ("workspace-agent", "run", "--", *command("plain"))
+
+
+def test_beneath_another_init_the_agent_freezes_at_a_term(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    pods = []
+    for _ in range(3):
+        pods.append(pod(UNDER, volume, "--init", rights=BARE))
+        more(pods[-1], until)
+        assert pods[-1].stop() == 143
+
+    goes_on(*pods)
+    assert len(starts(volume)) == 1
+
+
+def test_beneath_a_shell_a_checkpoint_by_hand_ends_the_agent(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    pods = []
+    for _ in range(2):
+        pods.append(pod(("sh", "-c", '"$@"; exit $?', "sh", *UNDER), volume, rights=BARE))
+        more(pods[-1], until)
+        # the shell ends at once, and with it whoever came in by exec
+        assert pods[-1].exec("workspace-agent", "checkpoint").returncode in (0, 137)
+        assert pods[-1].wait() == 143
+
+    goes_on(*pods)
+    assert len(starts(volume)) == 1
+
+
+def test_a_container_without_an_agent_goes_on_by_hand(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume)
+    more(first, until)
+    first.stop()
+    second = pod(("sleep", "infinity"), volume, rights=BARE)
+    second.text("workspace-agent", "restore", versions(volume)[-1].name)
+    more(second, until)
+
+    goes_on(first, second)
+    done = second.exec("workspace-agent", "checkpoint")
+    assert done.returncode == 1 and b"no agent runs here" in done.stderr
+
+
+def test_in_standby_the_entrypoint_waits_with_its_own_command(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    waiting = pod("plain", volume, env={"SNAPSHOT_RESTORE_STANDBY": "1"})
+    until(lambda: "waiting for a checkpoint" in waiting.err, "it waits")
+    first = pod("plain", volume)
+    more(first, until)
+    first.stop()
+    more(waiting, until)
+    assert waiting.stop() == 143
+    third = pod("plain", volume)
+    more(third, until)
+
+    goes_on(first, waiting, third)
+    assert len(starts(volume)) == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--tty",)])
+def test_a_wait_that_is_over_starts_the_command_which_can_be_frozen(
+    options: tuple[str, ...], pod: Callable, volume: Path, until: Callable
+) -> None:
+    waits = ("workspace-agent", "placeholder", "--for", "3", "--", *command("plain"))
+    first = pod(waits, volume, *options)
+    more(first, until)
+    ((number, _),) = starts(volume)
+    assert int(number) >= 500
+    assert controls(first, number) == (bool(options), bool(options))
+    assert first.stop() == 143
+    second = pod("plain", volume, *options)
+    more(second, until)
+
+    goes_on(first, second)
+    assert len(starts(volume)) == 1
+
+
+def test_a_placeholder_goes_on_with_the_one_that_it_was_told(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume)
+    more(first, until)
+    first.text("workspace-agent", "checkpoint", "--leave-running")
+    wanted = versions(volume)[-1].name
+    more(first, until)
+    first.stop()
+    waits = ("workspace-agent", "placeholder", "--artifact", wanted, "--", *command("plain"))
+    second = pod(waits, volume)
+    more(second, until)
+
+    assert [one["version"] for one in ledger(volume) if one["what"] == "restore"][-1] == wanted
+    assert ticks(second)[0][0] <= ticks(first)[-5][0]  # it goes on from the older one
+    assert len(starts(volume)) == 1
+
+
+def test_a_placeholder_that_waits_ends_at_a_term(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    one = pod(("workspace-agent", "placeholder", "--", *command("plain")), volume)
+    until(lambda: "waiting for a checkpoint" in one.err, "it waits")
+
+    assert one.stop(300) == 143
+    assert "checkpoint.no-workload" not in one.err
+
+
+# Users and rights
+
+
+USER = "--cap-add=CHECKPOINT_RESTORE,SYS_PTRACE"
+
+
+@pytest.mark.parametrize(("added", "foretold", "begun"), [
+    (f"{USER},SETPCAP", ("yes", "yes"), 1), (USER, ("yes", "no: without SETPCAP"), 2),
+    pytest.param("", ("no: without CHECKPOINT_RESTORE",) * 2, 2, marks=pytest.mark.long),
+])  # fmt: skip
+def test_another_user_than_root_goes_on_where_doctor_says_so(
+    added: str, foretold: tuple[str, str], begun: int, pod: Callable, volume: Path,
+    until: Callable,
+) -> None:  # fmt: skip
+    os.chown(volume, 1000, 1000)
+    script = 'mkdir -p /tmp/own; cd /tmp/own; echo $$ >file; exec "$@"'
+    words = ("sh", "-c", script, "sh", *command("plain"))
+    rights = (*((added,) if added else ()), *LEAST[1:])
+    first = pod(words, volume, rights=rights, user="1000")
+    more(first, until)
+    said = first.exec("workspace-agent", "doctor", "--for", "checkpoint").stdout.decode()
+    for verb, answer in zip(("dump", "restore"), foretold, strict=True):
+        assert re.search(rf"^  {verb} +{re.escape(answer)}", said, re.M), said
+    assert first.stop() == 143
+    second = pod(words, volume, rights=rights, user="1000")
+    more(second, until)
+
+    assert len(starts(volume)) == begun
+    if begun == 1:
+        goes_on(first, second)
+        assert second.text("stat", "-c", "%u %n", "/tmp/own/file") == "1000 /tmp/own/file\n"
+
+
+@pytest.mark.parametrize("added", ["CHECKPOINT_RESTORE", pytest.param(
+    "CHECKPOINT_RESTORE,SYS_PTRACE", marks=pytest.mark.long)])  # fmt: skip
+def test_a_container_with_a_filter_goes_on_and_is_not_frozen_again(
+    added: str, pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume, rights=(f"--cap-add={added}", *LEAST[1:]))
+    more(first, until)
+    first.stop()
+    second = pod("plain", volume, rights=(f"--cap-add={added}", *LEAST[2:]))
+    more(second, until)
+
+    goes_on(first, second)
+    assert second.stop(300) == 143  # by the workload's own end
+    assert len(versions(volume)) == 1
+    done = second.err.count("checkpoint")
+    assert done == 0
+
+
+def test_with_less_than_the_workload_had_it_starts_afresh(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("plain", volume)
+    more(first, until)
+    first.stop()
+    second = pod("plain", volume, rights=("--cap-add=CHECKPOINT_RESTORE", *LEAST[2:]))
+    more(second, until)
+
+    assert "these processes cannot be restored here: without SYS_PTRACE" in second.err
+    assert len(starts(volume)) == 2
+
+
+# What else a boot does
+
+
+@pytest.mark.parametrize(("how", "begun"), [("fits", 1), ("does not", 1), ("by hand only", 2)])
+def test_a_pre_stop_hook_freezes_or_keeps_files(
+    how: str, begun: int, pod: Callable, volume: Path, until: Callable
+) -> None:
+    env = {"WORKSPACE_AGENT__CHECKPOINT__MODE": "manual"} if how == "by hand only" else {}
+    budget = ("--budget", "2") if how == "does not" else ()
+    first = pod("outside", volume, env=env)
+    more(first, until)
+    said = first.exec("workspace-agent", "hooks", "pre-stop", *budget).stdout.decode()
+    if how == "fits":
+        assert first.wait() == 143
+    else:
+        assert "files and folders kept" in said
+        assert ("there is no time for a checkpoint" in said) == (how == "does not")
+        more(first, until)  # it runs on, and a TERM has a grace of its own
+        assert first.stop() == 143
+        kept = volume.glob(".workspace-agent/rescue/pods/runs/*.jsonl")
+        assert any("opt/late.py" in one.read_text() for one in kept)
+    assert [one["state"] for one in ledger(volume)] == ["done"] * (2 - begun)
+    second = pod("outside", volume, env=env)
+    more(second, until)
+
+    assert len(starts(volume)) == begun
+
+
+@pytest.mark.parametrize("needs", ["", pytest.param("scripts", marks=pytest.mark.long)])
+def test_scripts_run_in_each_pod_and_the_home_is_the_volumes(
+    needs: str, pod: Callable, volume: Path, until: Callable
+) -> None:
+    env = {"WORKSPACE_AGENT_JSON": "1"}
+    env |= {"WORKSPACE_AGENT__WORKLOAD__NEEDS": needs} if needs else {}
+    (volume / "setup.sh").write_text("echo ran >>/workspace/ran\n")
+    words = ("sh", "-c", 'cd "$HOME"; exec "$@"', "sh", *command("plain"))
+    pods = []
+    for n in (1, 2):
+        pods.append(pod(words, volume, env=env))
+        more(pods[-1], until)
+        until(lambda n=n: (volume / "ran").read_text() == n * "ran\n", "the script has run")
+        at = f"/proc/{starts(volume)[0][0]}/cwd"
+        assert pods[-1].text("readlink", at) == "/workspace/home\n"
+        pods[-1].stop()
+
+    goes_on(*pods)
+    assert len(starts(volume)) == 1
+    steps = [json.loads(line) for line in pods[1].err.splitlines() if line]
+    (step,) = [one for one in steps if one.get("name") == "checkpoint.restore"]
+    assert (step["status"], step["why"]) == ("changed", "process 504 goes on")
+    assert steps[-1]["command"] == ["checkpoint"] and steps[-1]["status"] == "ok"
+
+
+def test_files_that_were_kept_are_not_put_back_under_a_workload_that_goes_on(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    first = pod("outside", volume)
+    more(first, until)
+    first.text("sh", "-c", "echo kept >/opt/note")
+    first.text("workspace-agent", "hooks", "pre-stop", "--budget", "2")  # too short to freeze
+    first.text("sh", "-c", "echo newer >/opt/note")
+    first.stop()
+    second = pod("outside", volume)
+    more(second, until)
+    goes_on(first, second)
+    assert second.text("cat", "/opt/note") == "newer\n"
+
+    second.stop()
+    for image in (versions(volume)[-1] / "criu").glob("core-*.img"):
+        image.write_bytes(b"")
+    third = pod("outside", volume)  # it starts afresh, and what was kept is there
+    more(third, until)
+    assert len(starts(volume)) == 2
+    assert third.text("cat", "/opt/note") == "newer\n"
+
+
+def test_packages_are_there_before_the_workload_goes_on_and_others_begin_anew(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    for name in ("hello", "other"):
+        wheel(volume / "wheels", name, "1.0", {f"{name}.py": "VALUE = 1\n"})
+    wishes = volume / "requirements.txt"
+    wishes.write_text("--no-index\n--find-links ./wheels\nhello\n")
+    pods = []
+    for _ in range(2):
+        pods.append(pod("packages", volume))
+        more(pods[-1], until)
+        pods[-1].until("sh", "-c", "ls /workspace/.workspace-agent/replay/store/*/*/manifest.json")
+        pods[-1].stop()
+    wishes.write_text("--no-index\n--find-links ./wheels\nhello\nother\n")
+    third = pod("packages", volume)
+    more(third, until)
+
+    goes_on(*pods)
+    assert len(starts(volume)) == 2
+    assert "the environment of packages is another one" in third.err

@@ -112,15 +112,19 @@ def _passed(facts: Facts, found: Mapping[str, tuple[str, str, bool]]) -> frozens
 
 
 def _taking(paths: list[str], folders: list[str], point: str, born: int) -> Visit:
-    """Return what collects the paths of what a scan visits."""
+    """Return what collects the paths of what a scan visits.
+
+    Who is not root takes what is theirs: the rest is not of their doing, nor theirs to put back.
+    """
+    me = os.geteuid()
 
     def visit(path: str, info: os.stat_result, found: Found, below: list[str] | None) -> None:
         here = f"{point}{path}".lstrip("/")
         if below is not None and info.st_ctime_ns >= born:
             folders.append(path)
-            if path:
+            if path and me in (0, info.st_uid):
                 paths.append(here)
-        paths.extend([f"{here}/{name}".lstrip("/") for name, _ in found])
+        paths.extend([f"{here}/{name}".lstrip("/") for name, one in found if me in (0, one.st_uid)])
 
     return visit
 

@@ -234,7 +234,7 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         listed=listed, roots=partial(carrying.roots, facts),
         trial=partial(trial.run, workload.bench, workload.agent),
         about={"label": wish.label, "argv": list(bench.argv), "volume": facts.volume.path,
-               "environment": checkpoints.environment(facts),
+               "environment": checkpoints.environment(bench.environ()),
                "age": checkpoints.age(facts.runtime, workload.root)},
         outside=_outside(workload), timeout=timeout,
         leave_running=wish.leave_running, wait_ready=wish.wait_ready, published=published,

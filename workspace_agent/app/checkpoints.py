@@ -93,6 +93,10 @@ class Bench:
         """Return the facts of this machine."""
         return machine.here(self.rights.criu)
 
+    def environ(self) -> Mapping[str, str]:
+        """Return what the workload was started with."""
+        return _environ(self.facts)
+
     def contract(self) -> Contract:
         """Return the agreement with the workload, whose environment hooks get."""
         wish = self.profile.checkpoint
@@ -152,9 +156,13 @@ def generation(runtime: str) -> int:
     return found if isinstance(found, int) else 0
 
 
-def environment(facts: Facts) -> str:
-    """Return the environment of packages that the workload runs in; "" for none."""
-    return _environ(facts).get("VIRTUAL_ENV", "")
+def environment(environ: Mapping[str, str]) -> str:
+    """Return the environment of packages that *environ* leads to; "" for none.
+
+    All of ours have the same name: what that is a link to is another for other packages.
+    """
+    path = environ.get("VIRTUAL_ENV", "")
+    return os.path.realpath(path) if path else ""
 
 
 def age(runtime: str, root: int) -> float:

@@ -145,8 +145,7 @@ class Revive:
                                     time_space=full)  # fmt: skip
         if stdio.lacks_terminal(self.agent, manifest["stdio"]):
             found.append("this container has no terminal, and it had one (`--tty`, `tty: true`)")
-        now = self.env.get("VIRTUAL_ENV", "")
-        if manifest.get("environment", "") != now:
+        if manifest.get("environment", "") != checkpoints.environment(self.env):
             found.append("the environment of packages is another one than it ran in")
         if taken := restore.occupied(version):
             names = ", ".join(f"{one.pid} ({one.name})" for one in taken[:4])

@@ -150,7 +150,7 @@ def _again(roots: Roots, path: str, *_was: object) -> None:
 def _dress(
     roots: Roots, path: str, mode: int, uid: int, gid: int, times: tuple[int, int], xattrs: Xattrs
 ) -> None:
-    with roots.folder(path) as folder:
+    with roots.folder(path) as folder, suppress(PermissionError):  # another's, like /tmp
         if os.fstat(folder.fd).st_uid != uid or os.fstat(folder.fd).st_gid != gid:
             os.chown(folder.fd, uid, gid)
         os.chmod(folder.fd, mode)

@@ -142,7 +142,7 @@ class _Unpacking:
             self._gone.add(one.path)
         for path in self._noted.keys() - self._gone:
             info = self._noted[path]
-            with self._roots.folder(path) as folder:
+            with self._roots.folder(path) as folder, suppress(PermissionError):  # another's
                 os.utime(folder.fd, ns=(info.st_atime_ns, info.st_mtime_ns))
 
     def _look(self, path: str) -> os.stat_result | None:

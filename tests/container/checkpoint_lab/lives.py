@@ -173,6 +173,18 @@ def linked() -> None:
     tick(check)
 
 
+def packages() -> None:
+    """A package that is looked for anew each time."""
+
+    def check(n: int) -> str:
+        sys.modules.pop("hello", None)
+        import hello
+
+        return "" if "/workspace-env" in hello.__file__ else hello.__file__
+
+    tick(check)
+
+
 def pool() -> None:
     """Two spawned workers with queues, and shared memory: semaphores below /dev/shm."""
     import multiprocessing
