@@ -6,7 +6,7 @@ import fcntl
 import os
 import signal
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from workspace_agent.model.words import counted, duration, size
 from workspace_agent.supervise import numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from workspace_agent.checkpoint.artifact import Shelf
     from workspace_agent.checkpoint.tree import Task
@@ -114,12 +114,12 @@ def dry_run(session: Session) -> Told:
 def checkpoint(session: Session, wish: Wish, tell: Callable[[str], None]) -> Told:
     """Make a checkpoint; raises AgentError where there is none, and the workload runs on."""
     workload = found(session)
-    with _alone(workload.bench.facts.runtime):
-        _undo(workload)  # one that was killed together with its guardian
-        watch = _Stillness(workload.bench)
-        secs = wish.timeout or workload.bench.profile.checkpoint.timeout
-        guardian = Guardian(partial(_undo, workload), watch.is_stuck, secs=secs + _RESERVE)
-        answer = guardian.run(partial(_answer, workload, wish, tell))
+    _be_alone(workload.bench.facts.runtime)
+    _undo(workload)  # one that was killed together with its guardian
+    watch = _Stillness(workload.bench)
+    secs = wish.timeout or workload.bench.profile.checkpoint.timeout
+    guardian = Guardian(partial(_undo, workload), watch.is_stuck, secs=secs + _RESERVE)
+    answer = guardian.run(partial(_answer, workload, wish, tell))
     if answer is None:
         raise AgentError(_DIED)
     said = table(answer)
@@ -309,21 +309,18 @@ def _note(shelf: Shelf, **what: object) -> None:
         shelf.note(**what)
 
 
-@contextmanager
-def _alone(runtime: str) -> Iterator[None]:
-    """Be the only one who makes a checkpoint here; raises AgentError."""
-    path = f"{runtime}/{layout.FREEZE_LOCK}"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _be_alone(runtime: str) -> None:
+    """Be the only one who makes a checkpoint here, until we end; raises AgentError.
+
+    PID 1 waits for that end before its own, so that somebody hears of our exit code.
+    """
+    fd = os.open(f"{runtime}/{layout.FREEZE_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(fd)
         raise AgentError(Problem("checkpoint.busy", "another checkpoint is being made",
                                  "", "wait for its end")) from error  # fmt: skip
-    try:
-        yield
-    finally:
-        os.close(fd)
 
 
 def _refused(stops: Sequence[Problem]) -> Problem:

@@ -22,6 +22,9 @@ _SHARE, _LEAST = 0.2, 2.0
 
 _SLICE = 0.05
 
+# Who froze it by hand or as a hook has so long to say so: its exit code is somebody's answer.
+_ANSWER = 2.0
+
 
 class Freezer:
     """Runs *argv*, `checkpoint`, at a TERM, if it is wanted *at_term*; and sees what others did."""
@@ -100,6 +103,9 @@ class Freezer:
                 self.pid = 0
             else:
                 _signal.sigtimedwait((_signal.SIGCHLD,), _SLICE)
+        limit = min(limit, monotonic() + _ANSWER)
+        while self._number(layout.FROZEN) and self._is_held() and monotonic() < limit:
+            _signal.sigtimedwait((_signal.SIGCHLD,), _SLICE)
 
     def has_frozen(self, child: int) -> bool:
         """Say whether process *child* ended because it is in a checkpoint."""
@@ -109,6 +115,22 @@ class Freezer:
         """Return the process that took the place of *child*, a placeholder; 0 for none."""
         number = self._number(layout.SUCCESSOR)
         return number if number != child and files.exists(f"/proc/{number or 'none'}") else 0
+
+    def _is_held(self) -> bool:
+        """Say whether whoever makes a checkpoint has not ended yet."""
+        import fcntl
+
+        try:
+            fd = os.open(f"{self._runtime}/{layout.FREEZE_LOCK}", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except OSError:
+            return True
+        finally:
+            os.close(fd)
 
     def _number(self, name: str) -> int:
         text = (files.read(f"{self._runtime}/{name}") or b"").strip()
