@@ -165,7 +165,7 @@ def ended(session: Session, code: int) -> Told:
         stays = not name or code in _NOT_DONE or bool(shelf.read(name).manifest.get("label"))
         if not stays:
             shelf.choose("")
-            _note(shelf, what="ended", version=name, code=code)
+            checkpoints.note(shelf, what="ended", version=name, code=code)
     checkpoints.settle_wanted(bench.facts)
     how = "stays" if stays else "is spent: the workload ended by itself"
     return Told([f"checkpoint {name} {how}"] if name else [], {"version": name})
@@ -198,7 +198,7 @@ def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[st
             secs = round(time.monotonic() - began, 3)
             with suppress(OSError):
                 checkpoints.settle_wanted(bench.facts)
-            _note(shelf, **about, state="failed", why=error.problem.what, secs=secs)
+            checkpoints.note(shelf, **about, state="failed", why=error.problem.what, secs=secs)
             raise
         done = {"version": made.name, "bytes": made.bytes}
         return {**done, "secs": made.secs, "workload": shelf.workload,
@@ -214,7 +214,7 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
     def published(made: dump.Made) -> None:
         """Whatever is to be done before the workload ends: nobody is there afterwards."""
         files.commit(f"{facts.runtime}/{layout.CHECKPOINTED}", f"{made.name}\n")
-        _note(shelf, what="dump", grace=wish.grace, label=wish.label, state="done",
+        checkpoints.note(shelf, what="dump", grace=wish.grace, label=wish.label, state="done",
               version=made.name, bytes=made.bytes, secs=sum_of(made.secs))  # fmt: skip
         with suppress(OSError):  # what is old does no harm
             shelf.prune(profile.checkpoint.keep, profile.checkpoint.most)
@@ -279,7 +279,7 @@ def _undo(workload: Workload) -> None:
     # Last: the volume may be what killed it.
     with suppress(AgentError), workload.bench.shelf() as shelf:
         shelf.discard(note.version)
-        _note(shelf, what="dump", state="failed", why=_DIED.why)
+        checkpoints.note(shelf, what="dump", state="failed", why=_DIED.why)
 
 
 class _Stillness:
@@ -302,11 +302,6 @@ def _io(pid: int) -> int:
     """Return how many bytes a process has read and written, and what it holds in memory."""
     words = (files.read(f"/proc/{pid}/io") or b"").split()
     return sum(int(word) for word in words[1:8:2])
-
-
-def _note(shelf: Shelf, **what: object) -> None:
-    with suppress(OSError):  # a full volume; who reads it misses a line
-        shelf.note(**what)
 
 
 def _be_alone(runtime: str) -> None:

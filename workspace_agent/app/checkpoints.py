@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -187,6 +187,12 @@ def rate(lines: Sequence[Mapping[str, Any]], *words: str) -> float:
         if rates:
             return float(min(rates[-3:]))
     return FIRST_RATE
+
+
+def note(shelf: artifact.Shelf, **what: object) -> None:
+    """Add a line to the ledger, if that can be; on a full volume whoever reads it misses one."""
+    with suppress(OSError):
+        shelf.note(**what)
 
 
 def settle_wanted(facts: Facts) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread
@@ -114,7 +113,7 @@ class Revive:
                                  "nonce": attempt.nonce, "on": here["host"]}  # fmt: skip
         slower = [] if self.wanted else _slower(version, shelf.ledger())
         if reasons := [*self.reasons(version, here), *slower]:
-            _note(shelf, **about, state="refused", why="; ".join(reasons))
+            checkpoints.note(shelf, **about, state="refused", why="; ".join(reasons))
             raise AgentError(unfit(version, reasons))
         sign = Sign()
         try:
@@ -122,15 +121,17 @@ class Revive:
             shelf.note(**about, state="claimed", sign=sign.text)
             restored, problems = self._restored(shelf, version, attempt, tell)
         except AgentError as error:
-            _note(shelf, **about, state="failed", why=f"{error.problem.what}: {error.problem.why}")
+            checkpoints.note(
+                shelf, **about, state="failed", why=f"{error.problem.what}: {error.problem.why}"
+            )
             raise
         except BaseException:
-            _note(shelf, **about, state="stopped")  # no fault of its own
+            checkpoints.note(shelf, **about, state="stopped")  # no fault of its own
             raise
         finally:
             sign.end()
         secs = round(time.monotonic() - began, 3)
-        _note(shelf, **about, state="done", secs=secs, bytes=version.manifest["bytes"],
+        checkpoints.note(shelf, **about, state="done", secs=secs, bytes=version.manifest["bytes"],
               stages=restored.secs)  # fmt: skip
         self._pid.append(restored.pid)
         return problems[0] if problems else None
@@ -245,8 +246,3 @@ def _silent(version: Version) -> Problem:
     return Problem("checkpoint.no-answer", "the restored workload does not answer",
                    "it promised to say when it goes on (workspace_agent.workload)",
                    "look at its after-callbacks", version.where)  # fmt: skip
-
-
-def _note(shelf: Shelf, **what: object) -> None:
-    with suppress(OSError):
-        shelf.note(**what)
