@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.real.agents import REPOSITORY, wait_until
+from workspace_agent.model import layout
+from workspace_agent.supervise import freezer
 
 # An init whose freezer and workload are scripts, and which notes what they hear.
 INIT = """
@@ -172,3 +176,22 @@ def test_there_is_no_successor_where_nobody_lives(tmp_path: Path) -> None:
     (tmp_path / "end").touch()
 
     assert one.end() == 5
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_end_waits_for_whoever_froze_the_workload_by_hand(
+    frozen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = os.open(tmp_path / layout.FREEZE_LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    (tmp_path / layout.FROZEN).write_text("500\n" if frozen else "")
+    looks: list[object] = []
+
+    def look(*_: object) -> None:
+        looks.append(fcntl.flock(fd, fcntl.LOCK_UN))  # it has ended
+
+    monkeypatch.setattr(freezer, "_signal", SimpleNamespace(sigtimedwait=look, SIGCHLD=17))
+    freezer.Freezer([], {}, set(), str(tmp_path), at_term=False).finish(30)
+    os.close(fd)
+
+    assert len(looks) == frozen

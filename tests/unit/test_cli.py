@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -517,3 +518,20 @@ def test_colour_marks_only_the_state_word() -> None:
     assert plain == click.unstyle(coloured)
     assert "changed" in re.search(r"\x1b\[\d+m(.*?)\x1b\[0m", coloured)[1]
     assert 1 == coloured.count("\x1b[0m")
+
+
+def test_a_file_that_is_no_checkpoint_is_not_taken_in(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("no tar")
+    with tarfile.open(tmp_path / "other.tar", "w") as other:
+        other.add(tmp_path / "notes", "notes")
+
+    for name, why in (("notes", "it is no tar archive"), ("other.tar", "it has no manifest")):
+        code, _, err = call("artifacts", "import", f"{tmp_path}/{name}")
+        assert code == 1 and why in err and "(checkpoint.not-imported)" in err
+
+
+@pytest.mark.parametrize("words", [("show", "x"), ("export", "x/y", "z"), ("verify", "x")])
+def test_what_is_not_there_is_no_checkpoint(call: Call, words: tuple[str, ...]) -> None:
+    code, _, err = call("artifacts", *words)
+
+    assert code == 1 and f"there is no checkpoint {words[1]}" in err
