@@ -333,7 +333,9 @@ def link_folder(version: Path) -> None:
 
 def edit(version: Path) -> None:
     path = version / "MANIFEST.json"
-    path.write_text(path.read_text().replace('"asleep": []', '"asleep": [1]'))
+    text = path.read_text()
+    assert '"generation": 0' in text
+    path.write_text(text.replace('"generation": 0', '"generation": 4'))
 
 
 # What is done to a version, and what the message names.
@@ -342,7 +344,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bit of the registers": (lambda one: flip(images(one, "core")), "criu/core-"),
     "a bit of the tree": (lambda one: flip(images(one, "pstree")), "criu/pstree.img"),
     "a bit of what is carried": (lambda one: flip(one / "carried.tar"), "carried.tar"),
-    "a bit of the manifest": (lambda one: flip(one / "MANIFEST.json", 1), "versions/"),
+    "a digit of the manifest": (edit, "versions/"),
     "a shorter image": (lambda one: os.truncate(images(one, "pages"), 4096), "criu/pages-1.img"),
     "no pages": (lambda one: images(one, "pages").unlink(), "criu/pages-1.img"),
     "no manifest": (lambda one: (one / "MANIFEST.json").unlink(), "versions/"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workspace_agent.checkpoint import artifact
-from workspace_agent.checkpoint.artifact import Shelf, decoded, name, shelf
+from workspace_agent.checkpoint.artifact import Shelf, decoded, name, sealed, shelf
 from workspace_agent.model.problem import AgentError
 
 WORKLOAD = "0123456789abcdef"
@@ -101,7 +101,13 @@ def test_an_edited_manifest_is_not_signed_any_more(volume: Path) -> None:
     with shelf(str(volume), WORKLOAD, b"one", make=True) as here:
         version = put(here)
         path = top(volume) / f"versions/{version}/MANIFEST.json"
-        path.write_text(path.read_text().replace('"root": 1000', '"root": 1001'))
+        edited = {**json.loads(path.read_text()), "root": 1001}
+        path.write_text(json.dumps(edited))
+        with pytest.raises(AgentError) as caught:
+            here.read(version)
+        assert caught.value.problem.slug == "checkpoint.broken"
+        del edited["sum"]
+        path.write_bytes(sealed(edited))
         with pytest.raises(AgentError) as caught:
             here.read(version)
     assert caught.value.problem.slug == "checkpoint.unsigned"
@@ -109,12 +115,13 @@ def test_an_edited_manifest_is_not_signed_any_more(volume: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "{}", json.dumps({"schema": 1}), "\0" * 100,
-     json.dumps({"schema": 1, "id": WORKLOAD, "version": "..", **manifest()}),
-     json.dumps({"schema": 2, "id": WORKLOAD, "version": name(1), **manifest()}),
-     json.dumps({"schema": 1, "id": "../../etc", "version": name(1), **manifest()}),
-     json.dumps({"schema": 1, "id": WORKLOAD, "version": name(1), **manifest(numbers=["a"])}),
-     json.dumps({"schema": 1, "id": WORKLOAD, "version": name(1), **manifest(files={"a": 1})})],
+    ["", "{", "[]", "{}", sealed({"schema": 1}).decode(), "\0" * 100,
+     sealed({"schema": 1, "id": WORKLOAD, "version": "..", **manifest()}).decode(),
+     sealed({"schema": 2, "id": WORKLOAD, "version": name(1), **manifest()}).decode(),
+     sealed({"schema": 1, "id": "../../etc", "version": name(1), **manifest()}).decode(),
+     sealed({"schema": 1, "id": WORKLOAD, "version": name(1), **manifest(numbers=["a"])}).decode(),
+     sealed({"schema": 1, "id": WORKLOAD, "version": name(1),
+             **manifest(files={"a": 1})}).decode()],
 )  # fmt: skip
 def test_what_is_no_manifest_is_none(text: str, volume: Path) -> None:
     assert decoded(text.encode()) is None
@@ -137,11 +144,13 @@ def test_a_version_under_another_ones_name_is_refused(volume: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["../../../etc", "", "x", "a/b", "20260101T000000Z-ABCDEF"])
-def test_a_hostile_current_is_none(text: str, volume: Path) -> None:
+def test_a_hostile_current_leads_nowhere(text: str, volume: Path) -> None:
     with shelf(str(volume), WORKLOAD, make=True) as here:
         put(here)
         (top(volume) / "current").write_text(text)
-        assert here.current() == ""
+        with pytest.raises(AgentError) as caught:
+            here.read(here.current())
+        assert caught.value.problem.where.endswith("/current")
         (top(volume) / "current").unlink()
         (top(volume) / "current").symlink_to("/etc/passwd")
         assert here.current() == ""

@@ -35,7 +35,7 @@ MANIFEST, SIGNATURE = "MANIFEST.json", "MANIFEST.hmac"
 IMAGES, CARRIED, LEDGER, CURRENT = "criu", "carried.tar", "attempts.jsonl", "current"
 
 _ID, _NAME = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
-_VERSIONS, _STAGE = "versions", "tmp-"
+_VERSIONS, _STAGE, _SUM = "versions", "tmp-", "sum"
 _AT = f"{layout.STATE}/{layout.CHECKPOINTS_IN_STATE}"
 
 # The numbers of a tree of some thousand threads, and the digests of its images.
@@ -92,13 +92,17 @@ class Shelf:
         return sorted(filter(_NAME.fullmatch, names))
 
     def current(self) -> str:
-        """Return the name of the version that is to be restored; "" for none."""
-        text = (self.top.read(CURRENT) or b"").decode("ascii", "replace").strip()
-        return text if is_name(text) else ""
+        """Return the name of the version that is to be restored; "" for none.
+
+        A name that is none is returned as one that nobody can `read`.
+        """
+        text = self.top.read(CURRENT)
+        name = (text or b"").decode("ascii", "replace").strip()
+        return name if is_name(name) or text is None else "?"
 
     def read(self, name: str) -> Version:
         """Return a version; raises AgentError unless it is whole, of our schema, and signed."""
-        where = f"{self.top.path}/{_VERSIONS}/{name}"
+        where = f"{self.top.path}/" + (f"{_VERSIONS}/{name}" if is_name(name) else CURRENT)
         text = self.top.read(f"{_VERSIONS}/{name}/{MANIFEST}", _LARGEST) if is_name(name) else None
         found = decoded(text or b"")
         if text is None or found is None:
@@ -128,7 +132,8 @@ class Shelf:
 
     def publish(self, name: str, stage: SafeRoot, manifest: dict[str, Any]) -> None:
         """Make what is in *stage* the current version; raises OSError, and then it is none."""
-        text = dumps({"schema": SCHEMA, "id": self.workload, "version": name, **manifest}).encode()
+        said = {"schema": SCHEMA, "id": self.workload, "version": name, **manifest}
+        text = sealed(said)
         if self.secret:
             stage.commit(SIGNATURE, self.sign(text), durable=True)
         stage.commit(MANIFEST, text, durable=True)
@@ -230,12 +235,18 @@ _FIELDS: dict[str, type] = {
 }  # fmt: skip
 
 
+def sealed(manifest: dict[str, Any]) -> bytes:
+    """Return the text of a manifest with a digest of itself, as its files have theirs."""
+    digest = sha256(dumps(manifest).encode()).hexdigest()
+    return dumps({**manifest, _SUM: digest}).encode()
+
+
 def decoded(text: bytes) -> dict[str, Any] | None:
     """Return the manifest that *text* is; None where it is none of our schema."""
     found = table(text)
-    good = found.get("schema") == SCHEMA and all(
-        isinstance(found.get(name), kind) for name, kind in _FIELDS.items()
-    )
+    said = {name: value for name, value in found.items() if name != _SUM}
+    good = text == sealed(said) and found.get("schema") == SCHEMA
+    good = good and all(isinstance(found.get(name), kind) for name, kind in _FIELDS.items())
     files = found["files"].values() if good else ()
     good = good and all(isinstance(n, int) for n in (*found["numbers"], *found["asleep"]))
     good = good and all(isinstance(one, dict) and {"size", "sha256"} <= one.keys() for one in files)
