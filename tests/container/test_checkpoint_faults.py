@@ -395,3 +395,122 @@ def starts_afresh(what: str, one, volume: Path, named: str, until: Callable) -> 
     assert {token for _, _, token in ticks(one)} == {starts(volume)[-1][1]}, what
     assert named in one.err and "(checkpoint." in one.err, (what, one.err)
     one.remove()
+
+
+SLOW = """#!/bin/sh
+[ "$1" != dump ] || { touch /workspace/dumping; sleep 1000; }
+exec /opt/criu/lib/ld.so --library-path /opt/criu/lib /opt/criu/criu.bin "$@"
+"""
+
+# Ends well at a TERM.
+POLITE = ("python3", "-c", "import signal, sys\n"
+          "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+          "print('up', flush=True)\nwhile True: signal.pause()")  # fmt: skip
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> str:
+    """Mount a CRIU that dumps for ever."""
+    path = tmp_path / "criu"
+    path.write_text(SLOW)
+    path.chmod(0o755)
+    return f"--volume={path}:/opt/criu/criu:ro"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_checkpoint_that_takes_too_long_leaves_the_workload_its_own_end(
+    times: int,
+    slow: str,
+    placeholder_pod: Callable,
+    volume: Path,
+    until: Callable,
+    podman: Callable,
+) -> None:
+    env = {"WORKSPACE_AGENT__WORKLOAD__GRACE": "6s"}
+    one = placeholder_pod(*POLITE, volume=volume, options=(*LEAST, slow), env=env)
+    until(lambda: "up" in one.out, "it runs")
+    for _ in range(times):
+        podman("kill", "--signal", "TERM", one.name)
+        until((volume / "dumping").exists, "it is dumped")
+
+    assert one.wait() == 7
+    assert not stages(volume) and not versions(volume)
+    assert ledger(volume)[-1]["state"] == "failed"
+
+
+def test_a_checkpoint_may_be_stopped_and_another_one_waits_for_no_one(
+    slow: str, pod: Callable, volume: Path, until: Callable
+) -> None:
+    one = pod("plain", volume, slow)
+    more(one, until)
+    one.text("sh", "-c", "workspace-agent checkpoint > /tmp/said 2>&1 & echo $! > /tmp/pid")
+    until((volume / "dumping").exists, "it is dumped")
+    assert one.exec("workspace-agent", "checkpoint").returncode == 5
+    one.text("sh", "-c", "kill $(cat /tmp/pid)")
+    until(lambda: not one.exec(*NOBODY).returncode, "it has ended")
+    lives(one, until)
+    late = one.exec("workspace-agent", "checkpoint", "--timeout", "1")
+
+    assert late.returncode == 1, late
+    lives(one, until)
+    assert not stages(volume) and not versions(volume)
+    assert "criu" not in one.text("ps", "-e", "-o", "args=")
+
+
+HOOK = """#!/bin/sh
+echo "$(basename $(dirname $0)) $WORKSPACE_CHECKPOINT_OUTCOME" >> /workspace/told
+"""
+
+
+@pytest.mark.parametrize("how", ["exit 3", "exec sleep 1000", "kill -9 $$"])
+def test_a_hook_that_says_no_hangs_or_dies_keeps_a_checkpoint_from_being_made(
+    how: str, pod: Callable, volume: Path, until: Callable
+) -> None:
+    for name, text in (("before.d/10-well", HOOK), ("before.d/05-bad", HOOK + how),
+                       ("after.d/10-well", HOOK), ("after.d/05-bad", HOOK),
+                       ("after.d/01-never", HOOK)):  # fmt: skip
+        path = volume / "checkpoint.d" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    one = pod("plain", volume, "--env=WORKSPACE_AGENT__CHECKPOINT__TIMEOUT=2s")
+    more(one, until)
+    done = one.exec("workspace-agent", "checkpoint")
+
+    assert done.returncode == 1 and b"05-bad" in done.stderr
+    lives(one, until)
+    assert not stages(volume) and not versions(volume)
+    told = (volume / "told").read_text().split("\n")[:-1]
+    assert told == ["before.d ", "before.d ", "after.d failed", "after.d failed"]
+
+
+def test_a_workload_that_ends_while_it_is_asked_has_ended(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    path = volume / "checkpoint.d/before.d/end"
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh\npkill -9 -f lives.py\n")
+    path.chmod(0o755)
+    one = pod("plain", volume)
+    more(one, until)
+    one.exec("workspace-agent", "checkpoint")
+
+    assert one.wait() == 137
+    assert not versions(volume)
+
+
+def test_a_volume_that_is_too_small_is_told_and_keeps_what_it_has(
+    mounted: Callable, enter: Callable, pod: Callable, until: Callable
+) -> None:
+    path = mounted("tmpfs", "size=40m")
+    one = pod("plain", path)
+    until(lambda: ticks(one), "it ticks")
+    one.text("workspace-agent", "checkpoint", "--leave-running")
+    enter("sh", "-c", f"head -c 30m /dev/zero > {path}/ballast")
+    first = one.text("sh", "-c", "cat /workspace/.workspace-agent/checkpoints/*/current")
+    said = one.exec("workspace-agent", "checkpoint")
+
+    assert said.returncode == 1 and b"no room" in said.stderr, said
+    lives(one, until)
+    assert one.text("sh", "-c", "cat /workspace/.workspace-agent/checkpoints/*/current") == first
+    assert one.stop() == 143

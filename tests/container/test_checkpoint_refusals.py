@@ -178,7 +178,7 @@ def test_only_who_has_the_secret_makes_what_is_restored(
 def test_only_its_owner_reads_it_and_nobody_uses_one_that_others_may_write(
     pod: Callable, volume: Path, until: Callable
 ) -> None:
-    frozen(pod("tree", volume, env={"SECRET_TOKEN": CANARY}), until)
+    frozen(pod("plain", volume, env={"SECRET_TOKEN": CANARY}), until)
     top = volume / ".workspace-agent/checkpoints"
     modes = {str(path): stat.S_IMODE(path.lstat().st_mode) for path in (top, *top.rglob("*"))}
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
@@ -186,7 +186,7 @@ def test_only_its_owner_reads_it_and_nobody_uses_one_that_others_may_write(
     assert len(texts) == 2
     for path in texts:
         assert CANARY not in path.read_text()
-    second = pod("tree", volume, env={"SECRET_TOKEN": CANARY})
+    second = pod("plain", volume, env={"SECRET_TOKEN": CANARY})
     goes_on(second, volume, until)
     ids = json.loads(second.text("workspace-agent", "--json", "artifacts", "list"))
     name = ids["data"]["artifacts"][-1]["version"]
@@ -196,7 +196,7 @@ def test_only_its_owner_reads_it_and_nobody_uses_one_that_others_may_write(
     assert CANARY not in told + second.err + second.out
     second.remove()
     top.chmod(0o770)
-    one = pod("tree", volume)
+    one = pod("plain", volume)
     assert "checkpoint.not-private" in starts_afresh(one, volume, until)
 
 
