@@ -514,3 +514,26 @@ def test_a_volume_that_is_too_small_is_told_and_keeps_what_it_has(
     lives(one, until)
     assert one.text("sh", "-c", "cat /workspace/.workspace-agent/checkpoints/*/current") == first
     assert one.stop() == 143
+
+
+def test_a_criu_whose_boot_was_killed_restores_nothing_later(
+    placeholder_pod: Callable, volume: Path, until: Callable, tmp_path: Path
+) -> None:
+    path = tmp_path / "criu"
+    path.write_text(SLOW.replace("dump ]", "restore ]").replace("sleep 1000", LATE))
+    path.chmod(0o755)
+    options = (*LEAST, f"--volume={path}:/opt/criu/criu:ro")
+    first = placeholder_pod(*command("plain"), volume=volume, options=options)
+    frozen(first, until)
+    one = placeholder_pod(*command("plain"), volume=volume, options=options)
+    until((volume / "dumping").exists, "CRIU is at it")
+    one.text("sh", "-c", "kill -9 $(cat /proc/1/task/1/children)")  # the boot, and not CRIU
+    until(partial(has_started, volume, 2), "it starts afresh")
+    (volume / "go").touch()
+    until(lambda: one.exec("pgrep", "-f", "/opt/criu/").returncode == 1, "CRIU is gone")
+
+    lives(one, until)
+    assert len(one.text("pgrep", "-f", "lives.py plain").split()) == 2
+
+
+LATE = "until [ -e /workspace/go ]; do sleep 0.1; done"
