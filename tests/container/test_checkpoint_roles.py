@@ -227,17 +227,20 @@ def test_with_fewer_rights_it_is_foretold_that_it_cannot_go_on(
     assert len(starts(volume)) == 3
 
 
-def test_with_more_rights_it_goes_on_and_with_fewer_again(
+def test_with_more_rights_it_goes_on_but_has_a_time_namespace_from_then_on(
     pod: Callable, volume: Path, until: Callable
 ) -> None:
     pods = []
-    for rights in (LEAST, FULL, LEAST):
+    for rights in (LEAST, FULL, FULL, LEAST):
         pods.append(pod("plain", volume, rights=rights))
         more(pods[-1], until)
         pods[-1].stop()
 
-    goes_on(*pods)
-    assert len(starts(volume)) == 1
+    goes_on(*pods[:3])
+    assert "it has a time namespace" in pods[3].err
+    states = [one["state"] for one in ledger(volume) if one["what"] == "restore"]
+    assert states == ["claimed", "done"] * 2 + ["refused"]
+    assert len(starts(volume)) == 2
 
 
 # Standard input and output
@@ -261,11 +264,11 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("one", "two"), [
-    ("interactive", "interactive"), ("both", "both"), ("same", "same"), *(
+    ("interactive", "interactive"), ("both", "both"), *(
         pytest.param(*pair, marks=pytest.mark.long) for pair in (
             ("terminal", "terminal"), ("terminal", "both"), ("detached", "interactive"),
             ("interactive", "detached"), ("detached", "same"), ("same", "detached"),
-            ("detached", "terminal"),
+            ("detached", "terminal"), ("same", "same"),
         )
     ),
 ])  # fmt: skip
@@ -401,7 +404,7 @@ def test_in_standby_the_entrypoint_waits_with_its_own_command(
     assert len(starts(volume)) == 1
 
 
-@pytest.mark.parametrize("options", [(), ("--tty",)])
+@pytest.mark.parametrize("options", [("--tty",), pytest.param((), marks=pytest.mark.long)])
 def test_a_wait_that_is_over_starts_the_command_which_can_be_frozen(
     options: tuple[str, ...], pod: Callable, volume: Path, until: Callable
 ) -> None:

@@ -28,6 +28,7 @@ def test_the_same_machine_fits() -> None:
         ({"criu": [4, 3]}, "CRIU is 4.2, and was 4.3"),
         ({"cpu_flags": ["avx", "avx512f"]}, "avx512f"),
         ({"uptime": 5000.0}, "clock"),
+        ({"own_time": True}, "time namespace"),
     ],
 )
 def test_each_difference_has_its_reason(then: dict[str, Any], word: str) -> None:

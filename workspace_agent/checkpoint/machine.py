@@ -43,7 +43,8 @@ def of_tree(tasks: Sequence[Task]) -> dict[str, Any]:
     for one in tasks:
         said = powers.status(one.pid)
         needed |= int(said.get("CapPrm", "0"), 16) | int(said.get("CapInh", "0"), 16)
-    return {"needs_capabilities": needed, "uptime": round(_clock(tasks[0].pid), 3)}
+    clock = round(_clock(tasks[0].pid), 3)
+    return {"needs_capabilities": needed, "uptime": clock, "own_time": _has_own_time(tasks[0].pid)}
 
 
 def mismatches(
@@ -65,6 +66,9 @@ def mismatches(
     if 0 < here["memory"] < version.get("needs_memory", 0):
         found.append(f"the memory limit is {size(here['memory'])}, and the workload had"
                      f" {size(version['needs_memory'])} in memory")  # fmt: skip
+    if not time_space and version.get("own_time"):
+        found.append("it has a time namespace, which takes SYS_ADMIN, SYS_PTRACE, NET_ADMIN and"
+                     " SYS_TIME here")  # fmt: skip
     if not time_space and version.get("uptime", 0) > here["uptime"]:
         secs = duration(version["uptime"] - here["uptime"])
         found.append(f"this machine's clock is {secs} behind the other's: every timer would wait"
@@ -96,6 +100,13 @@ def _clock(pid: int) -> float:
     """Return the monotonic clock of *pid*, whose time namespace may be another one than ours."""
     theirs, ours = (_offset(_text(f"/proc/{one}/timens_offsets")) for one in (pid, "self"))
     return time.clock_gettime(time.CLOCK_MONOTONIC) + theirs - ours
+
+
+def _has_own_time(pid: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/time") != os.readlink("/proc/self/ns/time")
+    except OSError:
+        return False
 
 
 def _offset(said: str) -> float:

@@ -95,9 +95,11 @@ def release() -> None:
     """
     of_it = (_signal.SIGHUP, _signal.SIGCONT)
     before = _signal.pthread_sigmask(_signal.SIG_BLOCK, of_it)
+    handler = _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)  # another thread may not block it
     if _ioctl("TIOCNOTTY"):
         while _signal.sigtimedwait(of_it, 0) is not None:
             pass
+    _signal.signal(_signal.SIGHUP, handler or _signal.SIG_DFL)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
