@@ -4,7 +4,8 @@ Facts: version 4.2 is the first that dumps sockets on kernels from 6.16 on (SO_P
 restricted to families); `--tcp-close` with `--network-lock skip` needs neither NET_ADMIN nor
 iptables; the ghost limit's default of 1 MiB refuses a deleted file of 3 MiB; without
 `--skip-in-flight` a connection that is not accepted yet fails the dump. Either mode restores what
-the other dumped; only a restore with all rights makes a time namespace, and does so for both.
+the other dumped; only a restore with all rights makes a time namespace, and does so for both. What
+has one already needs those rights from then on.
 """
 
 from __future__ import annotations
