@@ -139,6 +139,22 @@ def of_workload(pod) -> dict[str, str]:
             if pid != "1"}  # fmt: skip
 
 
+def test_who_has_left_the_tree_is_missed_aloud(
+    pod: Callable, volume: Path, until: Callable
+) -> None:
+    """An orphan comes back as PID 1's child: the second checkpoint is without it."""
+    for _ in range(2):
+        one = pod("tree", volume)
+        more(one, until)
+        one.stop()
+    assert "has left the workload" in one.err
+    last = pod("tree", volume)
+    more(last, until)
+
+    assert "not all of the workload has come back" in last.err
+    assert len(starts(volume)) == 1
+
+
 @pytest.mark.parametrize("name", ["outside", "pool", "memory"])
 def test_what_it_holds_goes_with_it(
     name: str, pod: Callable, volume: Path, until: Callable

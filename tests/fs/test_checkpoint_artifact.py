@@ -181,6 +181,13 @@ def test_the_current_version_and_the_newest_stay(volume: Path) -> None:
         assert here.names() == [names[0], names[4]]
 
 
+def test_a_version_that_somebody_restores_stays(volume: Path) -> None:
+    with shelf(str(volume), WORKLOAD, make=True) as here:
+        names = [put(here, when=n) for n in range(4)]
+
+        assert here.prune(1, busy={names[1]}) == [names[0], names[2]]
+
+
 def test_more_bytes_than_there_may_be_cost_the_oldest(volume: Path) -> None:
     with shelf(str(volume), WORKLOAD, make=True) as here:
         names = [put(here, size=100, when=n) for n in range(4)]

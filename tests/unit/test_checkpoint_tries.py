@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workspace_agent.checkpoint.tries import DEATHS, against
+from workspace_agent.checkpoint.tries import DEATHS, against, under_way
 
 
 def line(state: str, nonce: str = "n", host: str = "here", **more: Any) -> dict[str, Any]:
@@ -56,6 +56,13 @@ def test_many_that_restore_at_once_are_not_taken_for_dead(gone: bool | None) -> 
 def test_those_of_whom_nothing_is_known_have_died_after_long() -> None:
     old = [{**line("claimed", str(n)), "at": time.time() - 1e5} for n in range(DEATHS)]
     assert said(*old, gone=None) != ""
+
+
+def test_what_somebody_restores_now_is_under_way() -> None:
+    lines = [line("claimed", "a"), line("claimed", "b"), line("done", "b")]
+    assert under_way(lines, lambda _: False) == {"v"}
+    assert under_way(lines[1:], lambda _: False) == set()
+    assert under_way(lines, lambda _: True) == set()
 
 
 @pytest.mark.parametrize("bad", [{}, {"what": "restore"}, {"what": "restore", "version": "v"}])

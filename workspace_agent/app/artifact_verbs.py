@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from workspace_agent.app import checkpoints, standby
 from workspace_agent.app.checkpoints import Bench
 from workspace_agent.app.session import Told
-from workspace_agent.checkpoint import artifact, restore
+from workspace_agent.checkpoint import artifact, restore, tries
 from workspace_agent.model.problem import AgentError
 from workspace_agent.model.words import counted, duration, size
 
@@ -119,7 +119,8 @@ def prune(session: Session, keep: int, damaged: bool, dry_run: bool) -> Told:
                 gone.append(f"{shelf.workload}/{name}")
                 if not dry_run:
                     shelf.remove(name)
-        old = shelf.prune(keep if keep >= 0 else wish.keep, wish.most, dry_run=dry_run)
+        busy = tries.under_way(shelf.ledger())
+        old = shelf.prune(keep if keep >= 0 else wish.keep, wish.most, busy=busy, dry_run=dry_run)
         gone += [f"{shelf.workload}/{name}" for name in old]
     if not dry_run:
         checkpoints.settle_wanted(bench.facts)

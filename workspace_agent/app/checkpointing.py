@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workspace_agent.app import carrying, checkpoints, notices, rescue_verbs, trial
 from workspace_agent.app.checkpoints import Bench
 from workspace_agent.app.session import Session, Told, running
-from workspace_agent.checkpoint import artifact, dump, freezing, machine
+from workspace_agent.checkpoint import artifact, dump, freezing, machine, tries
 from workspace_agent.checkpoint.contract import Attempt
 from workspace_agent.checkpoint.lint import Finding, findings
 from workspace_agent.checkpoint.powers import against_dump
@@ -183,8 +183,10 @@ def _answer(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> byte
 
 def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[str, Any]:
     """Make a checkpoint, and note in the ledger how it went; raises AgentError."""
-    if stops := [one.problem for one in workload.lint() if one.stops]:
+    said = workload.lint()
+    if stops := [one.problem for one in said if one.stops]:
         raise ImpossibleError(_refused(stops))
+    left = [one.problem for one in said if one.problem.slug == "checkpoint.left-tree"]
     bench = workload.bench
     with bench.shelf(make=True) as shelf:
         began = time.monotonic()
@@ -193,7 +195,7 @@ def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[st
         artifact.want(bench.facts.volume.path, True)  # before there is one: or it might be missed
         about: dict[str, Any] = {"what": "dump", "grace": wish.grace, "label": wish.label}
         try:
-            made = dump.make(_terms(workload, shelf, wish, tell))
+            made = dump.make(_terms(workload, shelf, wish, left, tell))
         except AgentError as error:
             secs = round(time.monotonic() - began, 3)
             with suppress(OSError):
@@ -202,10 +204,13 @@ def make(workload: Workload, wish: Wish, tell: Callable[[str], None]) -> dict[st
             raise
         done = {"version": made.name, "bytes": made.bytes}
         return {**done, "secs": made.secs, "workload": shelf.workload,
-                "problems": [one.to_json() for one in made.problems]}  # fmt: skip
+                "problems": [one.to_json() for one in (*made.problems, *left)]}  # fmt: skip
 
 
-def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], None]) -> dump.Terms:
+def _terms(
+    workload: Workload, shelf: Shelf, wish: Wish, left: Sequence[Problem],
+    tell: Callable[[str], None],
+) -> dump.Terms:  # fmt: skip
     bench = workload.bench
     profile, facts = bench.profile, bench.facts
     timeout = wish.timeout or profile.checkpoint.timeout
@@ -217,7 +222,8 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         checkpoints.note(shelf, what="dump", grace=wish.grace, label=wish.label, state="done",
               version=made.name, bytes=made.bytes, secs=sum_of(made.secs))  # fmt: skip
         with suppress(OSError):  # what is old does no harm
-            shelf.prune(profile.checkpoint.keep, profile.checkpoint.most)
+            busy = tries.under_way(shelf.ledger())
+            shelf.prune(profile.checkpoint.keep, profile.checkpoint.most, busy=busy)
 
     def listed() -> tuple[Sequence[str], Sequence[str]]:
         found = carrying.listed(facts)
@@ -233,7 +239,8 @@ def _terms(workload: Workload, shelf: Shelf, wish: Wish, tell: Callable[[str], N
         generation=checkpoints.generation(facts.runtime), facts=of_machine,
         listed=listed, roots=partial(carrying.roots, facts),
         trial=partial(trial.run, workload.bench, workload.agent),
-        about={"label": wish.label, "argv": list(bench.argv), "volume": facts.volume.path,
+        about={"label": wish.label, "left": [one.what for one in left],
+               "argv": list(bench.argv), "volume": facts.volume.path,
                "environment": checkpoints.environment(bench.environ()),
                "age": checkpoints.age(facts.runtime, workload.root)},
         outside=_outside(workload), timeout=timeout,

@@ -134,7 +134,7 @@ class Revive:
         checkpoints.note(shelf, **about, state="done", secs=secs, bytes=version.manifest["bytes"],
               stages=restored.secs)  # fmt: skip
         self._pid.append(restored.pid)
-        return problems[0] if problems else None
+        return problems[0] if problems else _left(version)
 
     def reasons(self, version: Version, here: Mapping[str, Any]) -> list[str]:
         """Say everything that keeps *version* from being restored here, now."""
@@ -199,6 +199,15 @@ class Revive:
         """Leave it there, now that PID 1 knows of it; until then whoever finds it takes it back."""
         facts = self.bench.facts
         restore.keep(facts.runtime, partial(carrying.roots, facts))
+
+
+def _left(version: Version) -> Problem | None:
+    """Say who is missing: what was no part of the tree any more was not frozen with it."""
+    left = version.manifest.get("left")
+    if not left:
+        return None
+    return Problem("checkpoint.left-tree", "not all of the workload has come back",
+                   "; ".join(map(str, left)), "start it again by hand", version.where)  # fmt: skip
 
 
 def _slower(version: Version, lines: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -26,7 +26,7 @@ from workspace_agent.model.problem import AgentError, Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Any
 
 SCHEMA = 1
@@ -180,17 +180,20 @@ class Shelf:
         text = self.top.read(LEDGER, _LEDGER_MOST) or b""
         return [found for line in text.splitlines() if (found := table(line))]
 
-    def prune(self, keep: int, most: int = 0, *, dry_run: bool = False) -> list[str]:
+    def prune(
+        self, keep: int, most: int = 0, *, busy: Collection[str] = (), dry_run: bool = False
+    ) -> list[str]:
         """Remove the oldest versions, but *keep* and the current one, and what dead pods left.
 
-        More go while all together take over *most* bytes. Returns the names of what went.
+        More go while all together take over *most* bytes; those that are *busy* stay. Returns the
+        names of what went.
         """
         current, names = self.current(), self.names()
         sizes = {one: self._size(one) for one in names}
         gone = []
         for one in names[:-1]:
             over = most and sum(sizes.values()) > most
-            if one != current and (over or len(sizes) > keep):
+            if one not in (current, *busy) and (over or len(sizes) > keep):
                 if not dry_run:
                     self.remove(one)
                 del sizes[one]

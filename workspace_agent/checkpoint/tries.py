@@ -50,6 +50,17 @@ def against(
     return ""
 
 
+def under_way(
+    ledger: Iterable[Mapping[str, Any]],
+    is_gone: Callable[[bytes], bool | None] = alive.is_gone,
+) -> set[str]:
+    """Return the versions that somebody restores at this moment."""
+    lines = [one for one in ledger if one.get("what") == "restore"]
+    ended = {one.get("nonce") for one in lines if one.get("state") != "claimed"}
+    return {str(one.get("version")) for one in lines
+            if one.get("nonce") not in ended and not _has_died(one, is_gone)}  # fmt: skip
+
+
 def _has_died(claim: Mapping[str, Any], is_gone: Callable[[bytes], bool | None]) -> bool:
     gone = is_gone(str(claim.get("sign", "")).encode())
     at = claim.get("at", 0.0)

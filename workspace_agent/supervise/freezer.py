@@ -145,10 +145,12 @@ class Freezer:
     def _start(self, *more: str) -> None:
         env = {os.fsencode(name): os.fsencode(value) for name, value in self._env.items()}
         words = [os.fsencode(word) for word in (*self._argv, *more)]
+        # What it says goes where we say ours, unless that is closed.
+        said = [(os.POSIX_SPAWN_DUP2, 2, 1)] if files.exists("/proc/self/fd/2") else []
         try:
             self.pid = os.posix_spawn(
                 self._argv[0], words, env, setsigmask=self._mask, setpgroup=0,
-                file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)],
+                file_actions=said,
             )  # fmt: skip
         except OSError:
             self._is_over = True
