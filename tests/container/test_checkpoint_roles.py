@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from workspace_agent.checkpoint.artifact import sealed
+
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
@@ -220,7 +222,8 @@ def test_with_fewer_rights_it_is_foretold_that_it_cannot_go_on(
     manifest = versions(volume)[-1] / "MANIFEST.json"  # and that is true
     said = json.loads(manifest.read_text())
     said["facts"]["needs_capabilities"] = 0
-    manifest.write_text(json.dumps(said))
+    del said["sum"]
+    manifest.write_bytes(sealed(said))
     third = pod("plain", volume, env={"WORKSPACE_AGENT__VOLUME__DEADLINE": "2s"})
     more(third, until)
     assert [one["state"] for one in ledger(volume)][2:] == ["claimed", "failed"]
