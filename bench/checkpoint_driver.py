@@ -126,6 +126,7 @@ def fresh(name: str) -> str:
 def bare_dump(pid: int, folder: str) -> None:
     run(criu.dump(pid), folder)
     os.kill(pid, signal.SIGCONT)
+    os.sync()  # as ours, which is nothing before it is on the disk
 
 
 def our_dump(pid: int) -> str:
@@ -139,7 +140,7 @@ def our_dump(pid: int) -> str:
         made = dumping.make(dumping.Terms(
             criu=criu, shelf=shelf, contract=NOBODY, runtime=facts.runtime, root=pid,
             agent=os.getpid(), generation=0, facts=lambda _: {}, listed=listed, roots=roots,
-            trial=lambda *_: "waived", about={}, timeout=600.0, published=lambda _: None,
+            trial=lambda *_: "waived", about={}, outside=0, timeout=600.0, published=lambda _: None,
             leave_running=True,
         ))  # fmt: skip
     return made.name
@@ -161,7 +162,7 @@ def our_restore(name: str) -> int:
     ):
         version = shelf.read(name)
         restored = restoring.restore(restoring.Terms(
-            criu, version, folder, facts.runtime, os.getpid(), 600.0, lambda _: None, roots,
+            criu, version, folder, facts.runtime, os.getpid(), 600.0, 60.0, lambda _: None, roots,
         ))  # fmt: skip
         restoring.keep(facts.runtime, roots)
     return restored.pid
