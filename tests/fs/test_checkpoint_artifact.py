@@ -51,6 +51,13 @@ def test_a_published_version_is_the_current_one(volume: Path) -> None:
     assert artifact.workloads(str(volume)) == [WORKLOAD]
 
 
+def test_names_sort_by_their_time_also_within_a_second() -> None:
+    times = [1e9 + n / 100 for n in range(300)]
+
+    found = [name(one) for one in times]
+    assert sorted(found) == found
+
+
 def test_what_is_not_published_leaves_nothing(volume: Path) -> None:
     with shelf(str(volume), WORKLOAD, make=True) as here:
         first = put(here)

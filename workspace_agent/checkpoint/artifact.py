@@ -64,7 +64,11 @@ class Version:
 
 def name(now: float | None = None) -> str:
     """Return the name of a new version; later ones sort behind earlier ones."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now)) + f"-{os.urandom(3).hex()}"
+    at = time.time() if now is None else now
+    parts = int(at % 1 * 0x1000)  # of a second: two may be made within one
+    return (
+        time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at)) + f"-{parts:03x}{os.urandom(2).hex()[:3]}"
+    )
 
 
 def is_name(text: str) -> bool:
