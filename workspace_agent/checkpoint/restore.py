@@ -46,7 +46,7 @@ _DEATH = 10.0
 # PID 1 reaps those of an attempt before this one.
 _BURIAL = 2.0
 
-_SLICE = 0.005
+_SLICE = 0.001
 
 # PID 1 hears so often that something moves; to ask for that moves some bytes, too.
 _PULSE, _LEAST = 0.25, 4096
