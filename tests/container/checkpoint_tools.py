@@ -69,3 +69,13 @@ def goes_on(*pods: Any) -> None:
     assert [n for n, _, _ in said] == list(range(1, len(said) + 1))
     assert {verdict for _, verdict, _ in said} == {"ok"}
     assert len({token for _, _, token in said}) == 1
+
+
+def starter(placeholder_pod: Callable) -> Callable:
+    """Return what starts containers that may freeze: `pod("plain", volume)`."""
+
+    def start(name: str | tuple[str, ...], volume: Path, *options: str, **more: object) -> Any:
+        words = command(name) if isinstance(name, str) else name
+        return placeholder_pod(*words, volume=volume, options=(*LEAST, *options), **more)
+
+    return start

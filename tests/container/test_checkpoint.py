@@ -14,7 +14,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from checkpoint_tools import LEAST, command, goes_on, ledger, more, of, starts, ticks, versions
+from checkpoint_tools import (
+    LEAST,
+    command,
+    goes_on,
+    ledger,
+    more,
+    of,
+    starter,
+    starts,
+    ticks,
+    versions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +35,8 @@ pytestmark = pytest.mark.container
 
 @pytest.fixture
 def pod(placeholder_pod: Callable) -> Callable:
-    """Starts containers that may freeze: `pod("plain", volume)`."""
-
-    def start(name: str | tuple[str, ...], volume: Path, *options: str, **more: object):
-        words = command(name) if isinstance(name, str) else name
-        return placeholder_pod(*words, volume=volume, options=(*LEAST, *options), **more)
-
-    return start
+    """Starts containers that may freeze."""
+    return starter(placeholder_pod)
 
 
 def test_a_pod_that_is_stopped_goes_on_in_the_next_one(

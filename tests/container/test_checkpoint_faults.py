@@ -18,7 +18,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from checkpoint_tools import LEAST, command, ledger, more, starts, ticks, versions
+from checkpoint_tools import LEAST, command, ledger, more, starter, starts, ticks, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,9 +274,7 @@ def frozen(pod, until: Callable) -> None:
 @pytest.fixture
 def pod(placeholder_pod: Callable) -> Callable:
     """Starts containers that may freeze."""
-    return lambda name, volume, *options, **more: placeholder_pod(
-        *command(name), volume=volume, options=(*LEAST, *options), **more
-    )
+    return starter(placeholder_pod)
 
 
 @pytest.fixture

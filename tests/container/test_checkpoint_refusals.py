@@ -16,7 +16,7 @@ from workspace_agent.checkpoint.artifact import sealed
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from checkpoint_tools import LEAST, command, ledger, more, of, starts, ticks, versions
+from checkpoint_tools import command, ledger, more, of, starter, starts, ticks, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +29,7 @@ CANARY = "canary-c9f1d2"
 @pytest.fixture
 def pod(placeholder_pod: Callable) -> Callable:
     """Starts containers that may freeze."""
-
-    def start(name: str | tuple[str, ...], volume: Path, *options: str, **more: object):
-        words = command(name) if isinstance(name, str) else name
-        return placeholder_pod(*words, volume=volume, options=(*LEAST, *options), **more)
-
-    return start
+    return starter(placeholder_pod)
 
 
 def frozen(pod, until: Callable) -> None:
